@@ -22,6 +22,7 @@ class ProviderFailure(Exception):
         detail: a sentence of ours, which may be shown to the caller.
         retry_after_s: how long the provider asks to wait; None when it does not say.
         status: the HTTP status, where there was one.
+
     """
 
     def __init__(

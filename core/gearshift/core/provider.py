@@ -29,6 +29,7 @@ class Account:
             over a Unix socket.
         api_key: empty when the provider takes none.
         weight: share of the calls, above 0.
+
     """
 
     name: str
@@ -69,6 +70,7 @@ class ProviderCall:
         want_logprobs: only where `model.features` has LOGPROBS.
         cache_key: hash of tenant and task for providers that route by it; empty sends none.
         extra_body: fields merged into the request's body last, as configured for the stage.
+
     """
 
     model: Model
@@ -111,6 +113,7 @@ class Chunk:
         provider_state: opaque bytes that must come back with this turn.
         label_probabilities: probability of each label (sum 1), when the provider scored them.
         notes: sentences on what the adapter dropped or changed.
+
     """
 
     parts: list[DeltaPart] = field(default_factory=list[DeltaPart])
@@ -154,6 +157,7 @@ class Provider(Protocol):
 
         Raises:
             ProviderFailure: anything went wrong upstream, before or after chunks were given.
+
         """
         ...
 
@@ -162,6 +166,7 @@ class Provider(Protocol):
 
         Raises:
             ProviderFailure: as above; INVALID_REQUEST when the provider does not embed.
+
         """
         ...
 

@@ -30,6 +30,7 @@ class WordEnum(IntEnum):
 
         Raises:
             KeyError: there is none.
+
         """
         return cls[word.upper()]
 

@@ -46,7 +46,7 @@ class Model:
         capability: the complexity that it can be trusted with.
         context_tokens: input and output together; 0 is unknown, which never filters.
         max_output_tokens: 0 is unknown.
-        prices: None when the price is unknown, which is never zero.
+        prices: USD for tokens; None when the price is unknown, which is never zero, and when self_hosted.
         self_hosted: it costs machine time instead of tokens (`cost_per_hour_usd` of its provider).
         vector_space: only vectors of one space may be compared; empty for models that do not embed.
         dimensions: those that it can give, its own first; empty when it does not embed.
@@ -55,6 +55,8 @@ class Model:
         cache_minimum_tokens: shortest prefix that the provider caches; 0 is unknown.
         characters_per_token: first guess for estimates, before it is learned.
         options: settings of the adapter for this model, such as the embedded model's prompting.
+        note: what an operator should know before using it, a sentence; empty when there is nothing to say.
+
     """
 
     id: str
@@ -74,3 +76,4 @@ class Model:
     cache_minimum_tokens: int = 0
     characters_per_token: float = 4.0
     options: Mapping[str, str] = field(default_factory=dict[str, str])
+    note: str = ""

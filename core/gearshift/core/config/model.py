@@ -1,7 +1,8 @@
 """The configuration, as it stands in gearshift.yaml.
 
-Rules: plain values with their defaults; unknown fields are errors; every default here is the documented one. What can
-only be seen across fields (a stage's provider exists, a chain is not empty) is checked in `check.py`.
+Rules: plain values with their defaults; unknown fields are errors; every default here is the documented one, and each
+field's text here is its line in docs/configuration.md. What can only be seen across fields (a stage's provider exists,
+a chain is not empty) is checked in `check.py` and while building. `repr` hides keys.
 """
 
 from __future__ import annotations
@@ -11,7 +12,19 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, field
 
-from gearshift.core.words import Complexity, Sensitivity, SwitchMode, TaskType
+from gearshift.core.catalogue.model import Feature
+from gearshift.core.words import Complexity, Sensitivity, SwitchMode, TaskType, WordEnum
+
+
+def _one_of(*words: str) -> Meta:
+    """Say that a text must be one of these words."""
+    return Meta(extra={"words": words})
+
+
+def _word_of(kind: type[WordEnum]) -> Meta:
+    """Say that a text must be a word of this enumeration."""
+    return _one_of(*(each.word for each in kind))
+
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -19,252 +32,361 @@ Count = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 Amount = Annotated[float, Meta(gt=0, le=1e12)]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
+Usd = Annotated[Decimal, Meta(extra={"minimum": 0})]
+"""Read exactly as written, never through a float."""
+Secret = Annotated[str, Meta(extra={"secret": True})]
+"""Text that may hold `${NAME}` and is never printed."""
+TaskTypeWord = Annotated[str, _word_of(TaskType)]
+ComplexityWord = Annotated[str, _word_of(Complexity)]
+SensitivityWord = Annotated[str, _word_of(Sensitivity)]
+ModeWord = Annotated[str, _one_of(*(each.word for each in SwitchMode if each is not SwitchMode.RESTORE))]
+DialectWord = Annotated[str, _one_of("", "openai", "groq", "deepseek", "vllm", "llamacpp", "compatible")]
+FeatureWord = Annotated[str, _one_of(*(each.value for each in Feature))]
+
+SECRET_FIELDS = frozenset({"api_key", "headers"})
+"""Fields that `repr` hides; the same that hold `Secret`."""
 
 
 class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A mapping in the file; an unknown field is an error."""
 
+    def __repr__(self) -> str:
+        """Show every field but the secret ones."""
+        shown = (
+            f"{name}={'…' if name in SECRET_FIELDS and getattr(self, name) else repr(getattr(self, name))}"
+            for name in self.__struct_fields__
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"
 
-class LimitsConfig(_Section):
-    """Token buckets: what a minute refills, and how much may run at once. None is no limit."""
+
+class LimitsConfig(_Section, frozen=True, kw_only=True):
+    """Token buckets: what a minute refills, and how much may run at once. Unset is no limit."""
 
     requests_per_minute: Amount | None = None
+    """Calls in a minute."""
     tokens_per_minute: Amount | None = None
-    """Model tokens, input and output together."""
+    """Model tokens in a minute, input and output together."""
     concurrency: Annotated[int, Meta(ge=1, le=100_000)] | None = None
-    usd_per_day: Annotated[Decimal, Meta(ge=0)] | None = None
+    """Calls at once."""
+    usd_per_day: Usd | None = None
+    """Spending in a day (UTC). The limit is that of the account, tenant or task that it stands at."""
     burst_s: Seconds = 60.0
     """Capacity of the minute buckets, as seconds of their refill."""
     pace: Amount | None = None
-    """Requests a second to space outbound calls evenly (aiolimiter); None sends as they come."""
+    """Requests a second to space outbound calls evenly (aiolimiter); unset sends as they come."""
 
 
-class BreakerConfig(_Section):
+class BreakerConfig(_Section, frozen=True, kw_only=True):
     """When an account and model is taken out of use."""
 
     consecutive_faults: Annotated[int, Meta(ge=1, le=1000)] = 5
+    """Opens after this many faults in a row."""
     fault_rate: Share = 0.5
     """Opens when this share of the last `window` outcomes were faults."""
     window: Annotated[int, Meta(ge=4, le=10_000)] = 20
+    """Outcomes that `fault_rate` looks back on."""
     open_s: Seconds = 15.0
     """How long it stays open before one probe is let through; doubled on each failed probe up to `max_open_s`."""
     max_open_s: Seconds = 300.0
+    """The longest that it stays open between probes."""
     authentication_open_s: Seconds = 300.0
+    """How long it stays open after the provider refused the key."""
 
 
-class TimeoutsConfig(_Section):
+class TimeoutsConfig(_Section, frozen=True, kw_only=True):
     """How long one attempt may take."""
 
     connect_s: Seconds = 5.0
+    """Until the connection stands."""
     first_token_s: Seconds = 30.0
+    """Until the first token has come."""
     idle_s: Seconds = 15.0
+    """Between two tokens."""
     total_s: Seconds = 120.0
+    """In all."""
 
 
-class RetryConfig(_Section):
+class RetryConfig(_Section, frozen=True, kw_only=True):
     """Full-jitter backoff: a wait of random(0, min(max_s, base_s * 2**n))."""
 
     base_s: Seconds = 0.25
+    """Longest wait before the first retry."""
     max_s: Seconds = 8.0
+    """Longest wait before any retry that the provider did not ask for."""
 
 
-class AccountConfig(_Section):
+class AccountConfig(_Section, frozen=True, kw_only=True):
     """One key or base URL at a provider."""
 
     name: Name
-    api_key: str = ""
+    """Unique within the provider; shown in metrics and the ledger."""
+    api_key: Secret = ""
+    """Empty uses the provider's."""
     base_url: str = ""
     """Empty uses the provider's."""
     weight: Amount = 1.0
+    """Share of the calls, against the other accounts' weights."""
     limits: LimitsConfig | None = None
-    """Empty uses the provider's."""
+    """Unset uses the provider's."""
 
 
-class ProviderConfig(_Section):
+class EmbeddedConfig(_Section, frozen=True, kw_only=True):
+    """The embedded model's process."""
+
+    model_path: str = ""
+    """A GGUF file; empty is the Gemma 3 270M of the extra `embedded`."""
+    sha256: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
+    """Expected digest of `model_path`; empty does not check it (the default model is always checked)."""
+    threads: Annotated[int, Meta(ge=0, le=256)] = 0
+    """Threads of the process; 0 is one for each core."""
+    context_tokens: Annotated[int, Meta(ge=512, le=131_072)] = 8192
+    """Context of one call, input and output together."""
+    slots: Annotated[int, Meta(ge=1, le=64)] = 2
+    """Calls that run at once."""
+
+
+class ProviderConfig(_Section, frozen=True, kw_only=True):
     """Where models run."""
 
-    kind: str
-    """`anthropic`, `openai`, `ollama`, `voyage`, `embedded`, or the name of an entry point in `gearshift.providers`."""
-    dialect: str = ""
-    """For kind openai: `openai`, `groq`, `deepseek`, `vllm`, `llamacpp`, `compatible`; empty is told from the name."""
+    kind: str = ""
+    """`anthropic`, `openai`, `ollama`, `voyage`, `embedded`, or the name of an entry point in `gearshift.providers`;
+    empty is told from the provider's name."""
+    dialect: DialectWord = ""
+    """For kind `openai`, whose differences apply; empty is told from the name, else `compatible`."""
     base_url: str = ""
-    """Empty uses the kind's documented one."""
-    api_key: str = ""
-    clearance: str = "internal"
-    """`public`, `internal` or `restricted`: the most sensitive task that it may see."""
+    """Where it is, such as `https://api.groq.com/openai/v1` or `unix:///run/model.sock`; empty is the kind's own
+    documented one."""
+    api_key: Secret = ""
+    """The key, as `${NAME}` of an environment variable."""
+    clearance: SensitivityWord = "internal"
+    """The most sensitive task that it may see; `restricted` needs TLS or a path without network."""
     accounts: tuple[AccountConfig, ...] = ()
-    """More than one key or base URL; empty is the one above."""
-    headers: dict[str, str] = field(default_factory=dict[str, str])
+    """More than one key or base URL; empty is one account of the values above."""
+    headers: dict[str, Secret] = field(default_factory=dict[str, str])
+    """Headers of every call."""
     limits: LimitsConfig = LimitsConfig()
+    """Limits of each account that has none of its own."""
     breaker: BreakerConfig = BreakerConfig()
+    """When an account and model is taken out of use."""
     timeouts: TimeoutsConfig = TimeoutsConfig()
-    cost_per_hour_usd: Annotated[Decimal, Meta(ge=0)] | None = None
-    """What the machine costs, for self-hosted models."""
+    """Of every stage that has none of its own."""
+    cost_per_hour_usd: Usd | None = None
+    """What the machine costs, for self-hosted models; unset is unknown, which is not zero."""
     parallelism: Annotated[float, Meta(gt=0, le=10_000)] = 1.0
     """Calls that a self-hosted machine runs at once, until it is measured."""
     connections: Annotated[int, Meta(ge=1, le=10_000)] = 256
     """Most connections held open."""
     embedded: EmbeddedConfig | None = None
+    """For kind `embedded`: the model's process."""
 
 
-class EmbeddedConfig(_Section):
-    """The embedded model's process."""
-
-    model_path: str = ""
-    """A GGUF file; empty is the Gemma 3 270M of the extra `embedded`."""
-    sha256: str = ""
-    """Expected digest of `model_path`; empty does not check it (the default model is always checked)."""
-    threads: Annotated[int, Meta(ge=0, le=256)] = 0
-    """0 is one for each core."""
-    context_tokens: Annotated[int, Meta(ge=512, le=131_072)] = 8192
-    slots: Annotated[int, Meta(ge=1, le=64)] = 2
-    """Calls that run at once."""
-
-
-class PriceConfig(_Section):
+class PriceConfig(_Section, frozen=True, kw_only=True):
     """Prices of a model that the catalogue does not know, USD for a million tokens."""
 
-    input_usd: Annotated[Decimal, Meta(ge=0)]
-    output_usd: Annotated[Decimal, Meta(ge=0)] = Decimal(0)
-    cache_write_usd: Annotated[Decimal, Meta(ge=0)] | None = None
-    cache_read_usd: Annotated[Decimal, Meta(ge=0)] | None = None
+    input_usd: Usd
+    """Input that no cache touched."""
+    output_usd: Usd = Decimal(0)
+    """Output; 0 is right for models that only embed."""
+    cache_write_usd: Usd | None = None
+    """Input written to the provider's cache; unset is the price of input."""
+    cache_read_usd: Usd | None = None
+    """Input read from the provider's cache; unset is the price of input."""
 
 
-class ModelConfig(_Section):
+class ModelConfig(_Section, frozen=True, kw_only=True):
     """A model that the catalogue lacks, or what is to be different about one that it has (`like`)."""
 
     provider: str
-    """The provider's name in this file."""
+    """A provider's name in this file; the model is known to all providers of the same kind and dialect."""
     like: str = ""
-    """A catalogue id to start from; the fields below override it."""
+    """A catalogue model, or another entry here, to start from; the fields below override it."""
     wire_id: str = ""
-    """Empty is the model's own name, or that of `like`."""
-    capability: str | None = None
+    """The name that the provider knows it by; empty is that of `like`, else the entry's own name."""
+    capability: ComplexityWord | None = None
+    """The complexity that it can be trusted with; must be set without `like`."""
     context_tokens: Count | None = None
+    """Input and output together; 0 is unknown."""
     max_output_tokens: Count | None = None
-    features: tuple[str, ...] | None = None
+    """Longest answer; 0 is unknown."""
+    features: tuple[FeatureWord, ...] | None = None
+    """What it can do on the wire; unset is what its kind and dialect usually can."""
     prices: PriceConfig | None = None
+    """Unset is unknown, which is not zero."""
     self_hosted: bool | None = None
+    """It costs machine time instead of tokens; unset follows the kind and dialect."""
     vector_space: str | None = None
+    """Name of the space of its vectors; models may share one. Unset, an embedding model has its own."""
     dimensions: tuple[Annotated[int, Meta(ge=1, le=65_536)], ...] | None = None
+    """Lengths of vector that it can give, its own first; makes it an embedding model."""
     max_batch: Annotated[int, Meta(ge=1, le=4096)] | None = None
+    """Most texts in one embedding call."""
     max_input_tokens: Count | None = None
+    """Longest text that it embeds whole; 0 is unknown."""
     options: dict[str, str] | None = None
+    """Settings of the adapter for this model; added to those of `like`."""
 
 
-class StageConfig(_Section):
+class StageConfig(_Section, frozen=True, kw_only=True):
     """One model on one provider, with its own policy."""
 
     provider: str
+    """A provider's name in this file."""
     model: str
+    """A catalogue id or alias, or an entry of `models`."""
     label: str = ""
+    """Shown beside the model, to tell stages apart."""
     max_retries: Annotated[int, Meta(ge=0, le=10)] = 1
     """1 means at most two calls."""
     timeouts: TimeoutsConfig | None = None
-    """Empty uses the provider's."""
-    capability: str | None = None
-    """Overrides the catalogue's, for this chain."""
+    """Unset uses the provider's."""
+    capability: ComplexityWord | None = None
+    """Overrides the model's, for this chain."""
     max_tokens: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    """Most tokens to write, when neither caller nor task says."""
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    """When neither caller nor task says."""
     extra_body: dict[str, object] = field(default_factory=dict[str, object])
-    cost_per_m: Annotated[Decimal, Meta(ge=0)] | None = None
-    """The article's `costPerM`: kept as a comment, never billed."""
+    """Fields merged into the request's body last, as they stand."""
+    cost_per_m: Usd | None = None
+    """A note of what was once paid for a million tokens; never billed."""
 
 
-class ChainPolicyConfig(_Section):
-    """Caps and thresholds of a chain; None takes the defaults below `defaults` in the file."""
+class ChainPolicyConfig(_Section, frozen=True, kw_only=True):
+    """Caps and thresholds; what is unset is taken from the level above: task, chain, `gates`, `defaults`."""
 
     max_attempts: Annotated[int, Meta(ge=1, le=100)] | None = None
+    """Upstream calls for one request, retries and second looks too."""
     max_hops: Annotated[int, Meta(ge=0, le=100)] | None = None
-    max_cost_usd: Annotated[Decimal, Meta(ge=0)] | None = None
+    """Changes of stage for one request."""
+    max_cost_usd: Usd | None = None
+    """Spending on one request."""
     min_confidence: Share | None = None
+    """Answers at or above it are accepted."""
     escalation_threshold: Share | None = None
+    """Answers below it go to a stronger stage at once; not above `min_confidence`."""
     require_valid: bool | None = None
+    """Fail rather than give back an answer that passed no gate."""
     require_confidence: bool | None = None
+    """Escalate answers whose confidence cannot be measured."""
     second_look: bool | None = None
+    """Let the same stage answer again between the two thresholds."""
 
 
-class StreamConfig(_Section):
+class StreamConfig(_Section, frozen=True, kw_only=True):
     """How streams are held back and switched, unless the caller says otherwise."""
 
     hold_back_tokens: Annotated[int, Meta(ge=0, le=4096)] = 32
+    """Tokens that are judged before the first is sent; whichever of the two comes first."""
     hold_back_ms: Annotated[int, Meta(ge=0, le=60_000)] = 400
-    mode: str = "regenerate"
+    """Milliseconds that the first token is held at most."""
+    mode: ModeWord = "regenerate"
+    """What follows a fault after text was sent: start again, continue the text, or fail with what there is."""
     escalate_at_end: bool = False
+    """Take back a finished answer whose final confidence is poor."""
 
 
-class ChainConfig(_Section):
+class ChainConfig(_Section, frozen=True, kw_only=True):
     """Stages in the order in which they are tried."""
 
     stages: Annotated[tuple[StageConfig, ...], Meta(min_length=1, max_length=32)]
-    order: str = "written"
-    """`written` or `adaptive`."""
+    """In the order in which they are tried; cheap to strong is usual."""
+    order: Annotated[str, _one_of("written", "adaptive")] = "written"
+    """`written`, or `adaptive`: by expected cost of an accepted answer."""
     policy: ChainPolicyConfig = ChainPolicyConfig()
+    """Caps and thresholds of this chain."""
     allow_space_change: bool = False
     """Embed chains: a fallback may answer in another vector space, which silently ruins an index that mixes them."""
 
 
-class ExampleConfig(_Section):
+class ExampleConfig(_Section, frozen=True, kw_only=True):
     """A text with its right answer: a label, or a JSON document."""
 
     text: str
+    """What the model would be given."""
     label: str = ""
+    """The right label."""
     json: str = ""
+    """The right document, as JSON text."""
 
 
-class OutputConfig(_Section):
+class OutputConfig(_Section, frozen=True, kw_only=True):
     """What the answer must look like: labels, or a JSON Schema."""
 
     labels: tuple[str, ...] = ()
+    """The answer is exactly one of these."""
     json_schema: dict[str, object] | None = None
+    """The answer is JSON that this schema (2020-12 or draft-07) accepts."""
     examples: tuple[ExampleConfig, ...] = ()
+    """Shown to models that need them."""
 
 
-class TaskConfig(_Section):
+class TaskConfig(_Section, frozen=True, kw_only=True):
     """A declared task."""
 
-    type: str
-    complexity: str | None = None
-    sensitivity: str | None = None
+    type: TaskTypeWord
+    """What kind of work it is."""
+    complexity: ComplexityWord | None = None
+    """The capability that a model must have; set, it drops weaker stages; unset, it is guessed and only reorders."""
+    sensitivity: SensitivityWord | None = None
+    """The clearance that a provider must have; unset is `internal`."""
     prompt: str = ""
+    """The static system prompt; `{{name}}` is filled in by the caller's variables."""
     static: bool = False
+    """Keep the prompt in the cache even if it looks as if values were pasted into it."""
     output: OutputConfig | None = None
+    """Unset leaves it to the caller."""
     chain: str = ""
     """Empty is the chain of the task's type."""
     policy: ChainPolicyConfig = ChainPolicyConfig()
+    """Caps and thresholds of this task."""
     stream: StreamConfig | None = None
+    """Unset is the file's `stream`."""
     max_tokens: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    """Most tokens to write, unless the caller says."""
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    """Unless the caller says."""
     limits: LimitsConfig | None = None
+    """Limits of this task, over all tenants."""
 
 
-class TasksConfig(_Section):
+class TasksConfig(_Section, frozen=True, kw_only=True):
     """Declared tasks, and whether others are served."""
 
     strict: bool = False
+    """Refuse tasks that are not declared."""
     declared: dict[Name, TaskConfig] = field(default_factory=dict[str, TaskConfig])
+    """By id."""
 
 
-class GatesConfig(_Section):
+class GatesConfig(_Section, frozen=True, kw_only=True):
     """When an answer is accepted."""
 
     min_confidence: Share = 0.85
+    """Answers at or above it are accepted: 0.85 means that 85 of 100 such answers are right."""
     escalation_threshold: Share = 0.75
+    """Answers below it go to a stronger stage at once; not above `min_confidence`."""
     enforce_schema: bool = True
+    """Answers must keep to their labels or schema."""
     check_coherence: bool = True
+    """Answers must hang together: not cut off, not looping, in the right language."""
     require_confidence: bool = False
+    """Escalate answers whose confidence cannot be measured."""
     second_look: bool = True
+    """Let the same stage answer again between the two thresholds, when that is cheap."""
 
 
-class DefaultsConfig(_Section):
+class DefaultsConfig(_Section, frozen=True, kw_only=True):
     """Caps of every chain that does not say otherwise."""
 
     max_attempts: Annotated[int, Meta(ge=1, le=100)] = 8
+    """Upstream calls for one request, retries and second looks too."""
     max_hops: Annotated[int, Meta(ge=0, le=100)] = 4
-    max_cost_usd: Annotated[Decimal, Meta(ge=0)] | None = None
+    """Changes of stage for one request."""
+    max_cost_usd: Usd | None = None
+    """Spending on one request; unset is no cap."""
     deadline_s: Seconds = 300.0
     """For callers that set none."""
-    complexity: dict[str, str] = field(
+    complexity: dict[TaskTypeWord, ComplexityWord] = field(
         default_factory=lambda: {
             "classify": "low",
             "extract": "medium",
@@ -273,129 +395,153 @@ class DefaultsConfig(_Section):
             "embed": "low",
         }
     )
-    """The capability matrix: complexity of a task type whose complexity nobody says."""
+    """The capability matrix: complexity of a task type whose complexity nobody says. Types left out keep theirs."""
 
 
-class CachingConfig(_Section):
+class CachingConfig(_Section, frozen=True, kw_only=True):
     """The prompt cache and what is asked of the providers' own."""
 
     min_prompt_length: Count = 500
     """Characters; only longer static prompts are kept."""
     ttl_minutes: Annotated[float, Meta(gt=0, le=525_600)] = 60.0
-    cache_key_strategy: str = "task_definition_hash"
+    """How long a prompt is kept after its last use."""
+    cache_key_strategy: Annotated[str, _one_of("task_definition_hash")] = "task_definition_hash"
     """The only strategy: hash of tenant, task definition and prompt."""
     max_bytes: Count = 64 * 1024 * 1024
+    """Most that the prompt cache holds."""
     provider_side: bool = True
+    """Ask providers to cache prefixes where that pays."""
     request_window_s: Seconds = 600.0
     """How long a repeated `request_id` returns the same result."""
 
 
-class TelemetryConfig(_Section):
+class TelemetryConfig(_Section, frozen=True, kw_only=True):
     """What is logged and exported."""
 
     log_chain_position: bool = True
     """One structured line a call, with chain position, provider, tokens and cost."""
     track_fallback_costs: bool = True
     """Rows of abandoned attempts in the ledger."""
-    export_metrics: str = "prometheus"
-    """`prometheus` or `none`."""
-    log_level: str = "info"
+    export_metrics: Annotated[str, _one_of("prometheus", "none")] = "prometheus"
+    """Where metrics go."""
+    log_level: Annotated[str, _one_of("debug", "info", "warning", "error")] = "info"
+    """The least that is logged."""
 
 
-class LedgerConfig(_Section):
+class LedgerConfig(_Section, frozen=True, kw_only=True):
     """Where attempts are recorded."""
 
     path: str = ""
     """SQLite file; empty is `gearshift/ledger.db` in the user's state folder; `:memory:` keeps nothing."""
-    durability: str = "async"
+    durability: Annotated[str, _one_of("async", "sync")] = "async"
     """`async` may lose 50 ms of rows to kill -9; `sync` completes a call after its rows are on disk."""
     max_pending: Annotated[int, Meta(ge=100, le=10_000_000)] = 100_000
+    """Rows that may wait for the disk before calls wait for them."""
 
 
-class KeyConfig(_Section):
+class KeyConfig(_Section, frozen=True, kw_only=True):
     """One key of the service, by its digest."""
 
     id: Name
+    """The key's public part."""
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    """SHA-256 of the key, in lower-case hex; the key itself never stands here."""
     tenant: Name
-    role: str = "caller"
-    """`caller` or `ops`."""
+    """Whose it is: `default`, or an entry of `tenants`."""
+    role: Annotated[str, _one_of("caller", "ops")] = "caller"
+    """`ops` may also see and manage the service."""
 
 
-class TenantConfig(_Section):
+class TenantConfig(_Section, frozen=True, kw_only=True):
     """Whose calls they are, and what they may."""
 
-    sensitivity_floor: str = "public"
-    clearance: str = "restricted"
+    sensitivity_floor: SensitivityWord = "public"
+    """The least sensitivity of any of its tasks."""
+    clearance: SensitivityWord = "restricted"
     """The most sensitive task that it may send."""
     tasks: tuple[str, ...] = ()
-    """Empty is all."""
+    """Ids of tasks that it may send; empty is all."""
     models: tuple[str, ...] = ()
-    """Empty is all."""
+    """Models that may serve it; empty is all."""
     limits: LimitsConfig = LimitsConfig()
+    """Limits of the tenant, over all its keys and all providers."""
     policy: ChainPolicyConfig = ChainPolicyConfig()
+    """Caps and thresholds that its calls may only tighten."""
 
 
-class AccessConfig(_Section):
+class AccessConfig(_Section, frozen=True, kw_only=True):
     """Who may call; no keys at all means everybody, as tenant `default`."""
 
     keys: tuple[KeyConfig, ...] = ()
+    """Keys of the service."""
     tenants: dict[Name, TenantConfig] = field(default_factory=dict[str, TenantConfig])
+    """By name."""
 
 
-class TlsConfig(_Section):
+class TlsConfig(_Section, frozen=True, kw_only=True):
     """Files of the server's certificate; `client_ca` turns on mutual TLS."""
 
     certificate: str
+    """PEM file with the certificate and its chain."""
     key: str
+    """PEM file with the private key."""
     client_ca: str = ""
+    """PEM file with the authorities of client certificates; empty asks for none."""
 
 
-class ServerConfig(_Section):
+class ServerConfig(_Section, frozen=True, kw_only=True):
     """Where it listens."""
 
     host: str = "127.0.0.1"
+    """Address of the gRPC port."""
     port: Port = 50051
-    """0 takes a free one."""
+    """The gRPC port; 0 takes a free one."""
     http_host: str = "127.0.0.1"
+    """Address of the HTTP port."""
     http_port: Port = 9464
-    """Metrics and health over HTTP."""
+    """Metrics and health over HTTP; 0 takes a free one."""
     http: bool = True
+    """Whether there is an HTTP port."""
     tls: TlsConfig | None = None
+    """Unset speaks plain text."""
     max_message_bytes: Annotated[int, Meta(ge=65_536, le=256 * 1024 * 1024)] = 32 * 1024 * 1024
+    """Longest message that is taken."""
     max_calls: Annotated[int, Meta(ge=1, le=1_000_000)] = 2048
     """Calls at once; more are RESOURCE_EXHAUSTED."""
     grace_s: Seconds = 30.0
+    """How long running calls may go on after a stop was asked for."""
     uvloop: bool = True
+    """Run on uvloop where it is installed."""
 
 
-class Config(_Section):
+class Config(_Section, frozen=True, kw_only=True):
     """The whole file."""
 
     version: Annotated[int, Meta(ge=1, le=1)] = 1
+    """Of this format."""
     providers: dict[Name, ProviderConfig] = field(default_factory=dict[str, ProviderConfig])
+    """Where models run, by name."""
     models: dict[Name, ModelConfig] = field(default_factory=dict[str, ModelConfig])
+    """Models that the catalogue lacks or has otherwise, by name."""
     chains: dict[Name, ChainConfig] = field(default_factory=dict[str, ChainConfig])
     """A chain named like a task type serves that type."""
     tasks: TasksConfig = TasksConfig()
+    """Declared tasks."""
     gates: GatesConfig = GatesConfig()
+    """When an answer is accepted."""
     defaults: DefaultsConfig = DefaultsConfig()
+    """Caps of every chain that does not say otherwise."""
     stream: StreamConfig = StreamConfig()
+    """How streams are held back and switched."""
     retry: RetryConfig = RetryConfig()
+    """How long to wait between calls of one stage."""
     caching: CachingConfig = CachingConfig()
+    """The prompt cache."""
     telemetry: TelemetryConfig = TelemetryConfig()
+    """What is logged and exported."""
     ledger: LedgerConfig = LedgerConfig()
+    """Where attempts are recorded."""
     access: AccessConfig = AccessConfig()
+    """Who may call."""
     server: ServerConfig = ServerConfig()
-
-
-WORD_FIELDS: dict[str, type[TaskType] | type[Complexity] | type[Sensitivity] | type[SwitchMode]] = {
-    "type": TaskType,
-    "complexity": Complexity,
-    "capability": Complexity,
-    "sensitivity": Sensitivity,
-    "clearance": Sensitivity,
-    "sensitivity_floor": Sensitivity,
-    "mode": SwitchMode,
-}
-"""Fields whose text must be a word of the enumeration."""
+    """Where it listens."""

@@ -1,0 +1,6 @@
+"""Validation of answers: one gate a file, and the judge that asks them all."""
+
+from gearshift.core.gates.base import Candidate, Gate, WindowGate
+from gearshift.core.gates.judge import Finding, Judge, Judgement
+
+__all__ = ["Candidate", "Finding", "Gate", "Judge", "Judgement", "WindowGate"]

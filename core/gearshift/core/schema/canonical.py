@@ -5,11 +5,14 @@ that are equal are written alike (1.0 as 1), booleans are never numbers.
 """
 
 import json
+import math
+from decimal import Decimal
 from typing import Any, Final
 
 from gearshift.core.schema.errors import DocumentError
+from gearshift.core.schema.kinds import is_array, is_object, kind_of
 
-_EXACT: Final = 1 << 60  # below this the hash of an int is itself, so that no two share one
+_EXACT: Final = 1 << 53  # below this a double is exactly the whole number that it is written as
 _TRUE: Final = ("true",)
 _FALSE: Final = ("false",)
 
@@ -19,6 +22,7 @@ def canonical_json(value: Any) -> str:
 
     Raises:
         DocumentError: value holds what JSON cannot say (NaN, infinity, other types, cycles).
+
     """
     try:
         return json.dumps(
@@ -30,7 +34,7 @@ def canonical_json(value: Any) -> str:
 
 def identity_key(value: Any) -> Any:
     """Return a hashable that is equal for equal JSON values, and only for those."""
-    kind = type(value)
+    kind = kind_of(value)
     if kind is str:
         return value
     if kind is bool:
@@ -38,22 +42,27 @@ def identity_key(value: Any) -> Any:
     if kind is int or kind is float:
         if -_EXACT < value < _EXACT:
             return value
-        # Ints beyond this share hashes by design of Python: hostile ones would make a set quadratic.
-        return ("number", hex(int(value))) if value == value and abs(value) != float("inf") else ("number", str(value))
+        # As text: large ints share hashes by design of Python, so that hostile ones would make a set quadratic.
+        return ("number", str(value) if not math.isfinite(value) else hex(whole(value)))
     if value is None:
         return None
     return ("container", canonical_json(value))
 
 
+def whole(value: float) -> int:
+    """Return the whole number that value is written as: 10 ** 30 for 1e30, which no double is exactly."""
+    return int(value) if -_EXACT < value < _EXACT or type(value) is int else int(Decimal(repr(value)))
+
+
 def _with_plain_numbers(value: Any) -> Any:
     """Return value with integral floats as ints; the same object where nothing changes."""
-    kind = type(value)
+    kind = kind_of(value)
     if kind is float:
-        return int(value) if value.is_integer() else value
-    if kind is dict:
+        return whole(value) if value.is_integer() else value
+    if is_object(value):
         if any(type(name) is not str for name in value):
             raise DocumentError("not a JSON value: a key is not a string")
         return {name: _with_plain_numbers(item) for name, item in value.items()}
-    if kind is list:
+    if is_array(value):
         return [_with_plain_numbers(item) for item in value]
     return value

@@ -10,6 +10,7 @@ import re
 from typing import Any, Final, NoReturn
 
 from gearshift.core.schema.errors import DocumentError
+from gearshift.core.schema.kinds import is_array, is_object
 
 MAX_DEPTH: Final = 128
 MAX_NUMBER_CHARS: Final = 400  # the largest double in plain digits has 309
@@ -26,6 +27,7 @@ def parse_document(text: str, *, max_depth: int = MAX_DEPTH) -> Any:
 
     Raises:
         DocumentError: text is not one strict JSON document.
+
     """
     try:
         value = _DECODER.decode(text)
@@ -74,7 +76,7 @@ def _constant(text: str) -> NoReturn:
 
 
 def _check_depth(value: Any, max_depth: int) -> None:
-    level: list[Any] = [value] if type(value) in (dict, list) else []
+    level: list[Any] = [value] if is_object(value) or is_array(value) else []
     depth = 0
     while level:
         depth += 1
@@ -83,8 +85,8 @@ def _check_depth(value: Any, max_depth: int) -> None:
         level = [
             item
             for container in level
-            for item in (container.values() if type(container) is dict else container)
-            if type(item) in (dict, list)
+            for item in (container.values() if is_object(container) else container)
+            if is_object(item) or is_array(item)
         ]
 
 

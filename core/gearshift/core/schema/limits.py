@@ -23,8 +23,8 @@ class SchemaLimits:
     json_depth: int = 128
     """Most arrays and objects nested in each other, in schemas and documents."""
 
-    pattern_chars: int = 8 * 1024
-    """Most characters of one regular expression."""
+    pattern_chars: int = 64 * 1024
+    """Most characters of all regular expressions together, with their counts written out (of one: 8,192)."""
 
     work: int = 1_000_000
     """Most steps of one check, each about 0.1 to 0.8 microseconds."""

@@ -1,0 +1,294 @@
+"""One upstream call: made, read, judged, settled.
+
+Rules: an attempt is settled exactly once, synchronously, however it ended; the transcript tells what was used. What is
+released on the way is the composer's business; a window that is full is judged before it is released.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from gearshift.core.admission import Permit
+from gearshift.core.answer import NO_USAGE, AttemptRecord, Usage, Verdict
+from gearshift.core.call import PreparedCall
+from gearshift.core.catalogue import Feature
+from gearshift.core.composer import Composer
+from gearshift.core.course import Try
+from gearshift.core.events import Event
+from gearshift.core.failures import FAILURE_RULES, ProviderFailure
+from gearshift.core.gates import Candidate, Finding, Judgement
+from gearshift.core.plan import machine_time_cost, smallest, token_cost
+from gearshift.core.provider import CacheHint, Chunk, ProviderCall, Timeouts
+from gearshift.core.request import Message, Parameters, ProviderState, ToolCall
+from gearshift.core.transcript import Transcript
+from gearshift.core.words import (
+    AttemptOutcome,
+    AttemptRole,
+    FailureKind,
+    FinishReason,
+    Sensitivity,
+    UsageSource,
+)
+
+if TYPE_CHECKING:
+    from gearshift.core.chain import ChainRunner
+
+_SECOND_LOOK_TEMPERATURE = 0.7
+_STATE_DROPPED = "the reasoning state of an earlier turn belongs to another model and was left out"
+
+
+class Attempt:
+    """One upstream call and what came of it.
+
+    Args:
+        prefix: committed text that the answer begins with and that the model continues.
+
+    """
+
+    def __init__(
+        self,
+        runner: ChainRunner,
+        call: PreparedCall,
+        composer: Composer,
+        step: Try,
+        permit: Permit,
+        number: int,
+        prefix: str,
+    ) -> None:
+        self._runner = runner
+        self._call = call
+        self._composer = composer
+        self.step = step
+        self.permit = permit
+        self.number = number
+        self.prefix = prefix
+        self.transcript = Transcript()
+        self.failure: ProviderFailure | None = None
+        self.stopped: Verdict | None = None
+        self.judgement: Judgement | None = None
+        self.outcome = AttemptOutcome.CANCELLED
+        self.final = ""
+        self.tool_calls: tuple[ToolCall, ...] = ()
+        self.usage: Usage = NO_USAGE
+        self.cost: Decimal | None = Decimal(0)
+        self.detail = "the caller left before it ended"
+        self._ended = False
+        self._total_ms = 0.0
+        self._started_at = time.time()
+        self._began = time.perf_counter()
+
+    def chunks(self) -> AsyncGenerator[Chunk]:
+        """Make the call."""
+        return self._runner.providers[self.step.planned.stage.provider.name].stream(self._provider_call())
+
+    def take(self, chunk: Chunk) -> list[Event]:
+        """Take one upstream read; give what the caller sees of it."""
+        now = time.perf_counter()
+        self.transcript.add(chunk, now)
+        if self.step.role is AttemptRole.CHECK or not chunk.parts:
+            return []
+        composer = self._composer
+        events = composer.feed(chunk.parts, chunk.tokens, now)
+        if composer.due(now):
+            self.stopped = self._call.judge.judge_window(self.transcript.raw)
+            if self.stopped is None:
+                events += composer.release()
+        return events
+
+    def end(self) -> None:
+        """Note that the provider's answer came to its end by itself (or was stopped by a window)."""
+        self._ended = True
+
+    def settle(self) -> None:
+        """Judge what came, work out what it used and cost, and give back what was reserved too much."""
+        call, stage, transcript = self._call, self.step.planned.stage, self.transcript
+        now = time.perf_counter()
+        self._total_ms = (now - self._began) * 1000
+        complete = self._ended and self.failure is None
+        filtered = transcript.finish_reason is FinishReason.CONTENT_FILTER
+        if complete and self.stopped is None and transcript.is_empty and not filtered:
+            self.failure = ProviderFailure(FailureKind.EMPTY, "the answer held neither text nor a tool call")
+            complete = False
+        failure = self.failure
+        self.usage = transcript.used(self.step.planned.input_tokens, failure, ended=complete and self.stopped is None)
+        self.cost = self._price()
+        if failure is not None:
+            self.outcome = AttemptOutcome.FAILED
+            self.detail = failure.detail or FAILURE_RULES[failure.kind].told
+        elif complete:
+            self._judge()
+        accepted = None
+        if complete and self.judgement is not None and self.step.role is AttemptRole.ANSWER:
+            accepted = self.judgement.finding is Finding.ACCEPT
+        self.permit.settle(
+            tokens=self.usage.input_tokens + self.usage.output_tokens,
+            cost_usd=self.cost,
+            failure=failure.kind if failure is not None else None,
+            cancelled=failure is None and not complete,
+            accepted=accepted,
+            first_token_ms=self._first_token_ms(),
+            total_ms=self._total_ms,
+            now=time.monotonic(),
+        )
+        if complete and self.usage.source is UsageSource.REPORTED and not call.images:
+            self._runner.estimator.learn(
+                call.resolved.resolution.task_id,
+                stage.model,
+                call.characters,
+                self.usage.input_tokens,
+                self.usage.output_tokens,
+            )
+
+    def rank(self) -> tuple[bool, float]:
+        """Give what answers are compared by: valid first, then the confidence."""
+        assert self.judgement is not None
+        confidence = self.judgement.confidence
+        return self.judgement.valid, confidence if confidence is not None else -1.0
+
+    def state(self) -> ProviderState | None:
+        """Give the provider's opaque state, to be sent back with this turn."""
+        if self.transcript.provider_state is None:
+            return None
+        stage = self.step.planned.stage
+        return ProviderState(provider=stage.provider.name, model=stage.model.id, data=self.transcript.provider_state)
+
+    def record(self, *, served: bool) -> AttemptRecord:
+        """Give the ledger's row."""
+        return AttemptRecord(
+            number=self.number,
+            stage=self.step.planned.stage.ref,
+            account=self.permit.account.name,
+            role=self.step.role,
+            cause=self.step.cause,
+            outcome=self.outcome,
+            failure=self.failure.kind if self.failure is not None else None,
+            detail=self.detail,
+            verdicts=self.judgement.verdicts if self.judgement is not None else (),
+            usage=self.usage,
+            cost_usd=self.cost,
+            queue_ms=self.permit.queue_s * 1000,
+            first_token_ms=self._first_token_ms(),
+            total_ms=self._total_ms,
+            started_at=self._started_at,
+            served=served,
+        )
+
+    def _judge(self) -> None:
+        call, transcript = self._call, self.transcript
+        if self.stopped is not None:
+            self.outcome = AttemptOutcome.STOPPED
+            self.detail = self.stopped.detail
+            self.judgement = Judgement(
+                finding=Finding.HARD,
+                verdicts=(self.stopped,),
+                confidence=None,
+                valid=False,
+                summary=f"{self.stopped.gate}: {self.stopped.detail}",
+            )
+            return
+        self.tool_calls = transcript.tool_calls
+        # A tool call is no document: the output spec speaks of the turn that answers.
+        output = None if self.tool_calls else call.resolved.output
+        text = transcript.final(output)
+        if self.prefix:
+            text = self.prefix + self._composer.continued(text)
+        self.final = text
+        self.judgement = call.judge.judge(
+            Candidate(
+                text=text,
+                raw=transcript.raw,
+                task_type=call.resolved.resolution.type,
+                output=output,
+                tool_calls=self.tool_calls,
+                finish_reason=transcript.finish_reason,
+                logprobs=transcript.logprobs,
+                label_probabilities=transcript.label_probabilities,
+                length_asked=call.request.parameters.max_tokens is not None,
+                schema=call.schema,
+                restricted=call.resolved.resolution.sensitivity is Sensitivity.RESTRICTED,
+            )
+        )
+        passed = self.judgement.finding is Finding.ACCEPT
+        self.outcome = AttemptOutcome.ACCEPTED if passed else AttemptOutcome.POOR
+        self.detail = "" if passed else self.judgement.summary
+
+    def _price(self) -> Decimal | None:
+        stage = self.step.planned.stage
+        if stage.model.self_hosted:
+            return machine_time_cost(stage, self._total_ms / 1000)
+        if self.usage is NO_USAGE:
+            return Decimal(0)
+        return token_cost(stage.model, self.usage, datetime.now(UTC))
+
+    def _first_token_ms(self) -> float | None:
+        first = self.transcript.first_token_at
+        return None if first is None else (first - self._began) * 1000
+
+    def _provider_call(self) -> ProviderCall:
+        call, step = self._call, self.step
+        stage, model = step.planned.stage, step.planned.stage.model
+        features, streaming = model.features, call.request.stream is not None
+        timeouts = stage.timeouts
+        budget, whole = step.budget_s, step.remaining_s if streaming else step.budget_s
+        if timeouts.first_token_s > budget or timeouts.total_s > whole:
+            timeouts = Timeouts(
+                connect_s=min(timeouts.connect_s, budget),
+                first_token_s=min(timeouts.first_token_s, budget),
+                idle_s=timeouts.idle_s,
+                total_s=min(timeouts.total_s, whole),
+            )
+        hint = CacheHint.NONE
+        if call.prompt_key and Feature.CACHE_CONTROL in features:
+            prefix_tokens = int(len(call.prompt.static) / model.characters_per_token)
+            hint = self._runner.reuse.hint(model, call.prompt_key, prefix_tokens, time.monotonic())
+        return ProviderCall(
+            model=model,
+            account=self.permit.account,
+            timeouts=timeouts,
+            messages=self._messages(),
+            system_static=call.prompt.static,
+            system_dynamic=call.prompt.dynamic,
+            tools=call.request.tools,
+            tool_choice=call.request.tool_choice,
+            output=call.resolved.output,
+            parameters=self._parameters(),
+            stream=streaming,
+            prefill=self.prefix,
+            want_logprobs=Feature.LOGPROBS in features and call.resolved.output is not None,
+            want_reasoning=streaming and call.stream.include_reasoning,
+            cache=hint,
+            cache_key=call.cache_key,
+            extra_body=stage.extra_body,
+        )
+
+    def _parameters(self) -> Parameters:
+        asked, stage = self._call.parameters, self.step.planned.stage
+        limit = smallest(asked.max_tokens, stage.max_tokens)
+        temperature = asked.temperature if asked.temperature is not None else stage.temperature
+        seed = asked.seed
+        if self.step.role is AttemptRole.CHECK:
+            temperature = max(_SECOND_LOOK_TEMPERATURE, temperature or 0.0)
+            seed = self._runner.chance.randrange(2**31)
+        if limit == asked.max_tokens and temperature == asked.temperature and seed == asked.seed:
+            return asked
+        return replace(asked, max_tokens=limit, temperature=temperature, seed=seed)
+
+    def _messages(self) -> tuple[Message, ...]:
+        """Give the conversation; opaque state goes only to the provider and model that it came from."""
+        messages = self._call.request.messages
+        if all(message.provider_state is None for message in messages):
+            return messages
+        stage = self.step.planned.stage
+        kept: list[Message] = []
+        for message in messages:
+            state = message.provider_state
+            if state is not None and (state.provider != stage.provider.name or state.model != stage.model.id):
+                message = replace(message, provider_state=None)
+                self.transcript.notes = (*self.transcript.notes, _STATE_DROPPED)
+            kept.append(message)
+        return tuple(kept)

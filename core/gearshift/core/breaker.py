@@ -1,0 +1,98 @@
+"""When an account and model is taken out of use.
+
+Rules: pure, time is passed in (seconds, monotonic). Opens on consecutive faults, on the share of faults in a window, and
+at once on a refused key, which is kept apart because it does not heal by waiting. Half-open lets one probe through;
+what the probe leaves undecided (the caller left, the request was at fault) closes nothing and frees its place.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from gearshift.core.config.model import BreakerConfig
+from gearshift.core.failures import BreakerCount
+from gearshift.core.words import BreakerState
+
+
+class Breaker:
+    """The breaker of one account and model."""
+
+    __slots__ = ("_config", "_consecutive", "_open_s", "_open_until", "_probing", "_window", "reason", "state")
+
+    def __init__(self, config: BreakerConfig) -> None:
+        self._config = config
+        self._window: deque[bool] = deque(maxlen=config.window)
+        self._consecutive = 0
+        self._open_s = config.open_s
+        self._open_until = 0.0
+        self._probing = False
+        self.state = BreakerState.CLOSED
+        self.reason = ""
+        """Why it opened last; empty when it never did."""
+
+    def permits(self, now: float) -> bool:
+        """Tell whether a call may be made; it does not take the probe's place."""
+        if self.state is BreakerState.CLOSED:
+            return True
+        return now >= self._open_until and not self._probing
+
+    def begin(self, now: float) -> bool:
+        """Take leave to make a call; in half-open this is the one probe. Answer whether leave was given."""
+        if self.state is BreakerState.CLOSED:
+            return True
+        if now < self._open_until or self._probing:
+            return False
+        self.state = BreakerState.HALF_OPEN
+        self._probing = True
+        return True
+
+    def succeed(self) -> None:
+        """Note a call that was answered, however well."""
+        self._consecutive = 0
+        self._window.append(False)
+        if self.state is not BreakerState.CLOSED:
+            self.state = BreakerState.CLOSED
+            self._probing = False
+            self._open_s = self._config.open_s
+            self._window.clear()
+
+    def fail(self, count: BreakerCount, reason: str, now: float) -> None:
+        """Note a call that failed."""
+        if count is BreakerCount.NONE:
+            self.abandon()
+            return
+        if count is BreakerCount.AUTHENTICATION:
+            self._open(self._config.authentication_open_s, reason, now)
+            return
+        self._consecutive += 1
+        self._window.append(True)
+        if self.state is BreakerState.HALF_OPEN:
+            self._open_s = min(self._open_s * 2, self._config.max_open_s)
+            self._open(self._open_s, reason, now)
+        elif self._consecutive >= self._config.consecutive_faults or self._rate_reached():
+            self._open(self._open_s, reason, now)
+
+    def abandon(self) -> None:
+        """Note a call that ended without saying anything about the provider's health."""
+        if self._probing:
+            self._probing = False
+            self.state = BreakerState.OPEN
+
+    def probe_in(self, now: float) -> float:
+        """Give the seconds until an open breaker lets a probe through; 0 when it is closed or due."""
+        return 0.0 if self.state is BreakerState.CLOSED else max(0.0, self._open_until - now)
+
+    def _rate_reached(self) -> bool:
+        window = self._window
+        return len(window) == window.maxlen and sum(window) >= self._config.fault_rate * len(window)
+
+    def _open(self, seconds: float, reason: str, now: float) -> None:
+        self.state = BreakerState.OPEN
+        self.reason = reason
+        self._probing = False
+        self._open_until = now + seconds
+        self._consecutive = 0
+        self._window.clear()
+
+    def __repr__(self) -> str:
+        return f"<Breaker {self.state.word} {self.reason!r}>"

@@ -1,0 +1,86 @@
+"""A call that has been understood and planned: what the chain runs.
+
+Rules: frozen; made once by the router, so that unary, streaming and Explain see the same decision.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gearshift.core.admission import AnyBucket
+from gearshift.core.blueprint import ChainPolicy
+from gearshift.core.catalogue import Feature
+from gearshift.core.gates import Judge
+from gearshift.core.observer import CallContext
+from gearshift.core.plan import Caps, Plan
+from gearshift.core.prompt import FilledPrompt
+from gearshift.core.request import JsonOutput, LabelOutput, Parameters, Request, StreamPolicy
+from gearshift.core.resolve import Resolved
+from gearshift.core.schema import Schema
+from gearshift.core.words import CheckpointPolicy, SwitchMode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedCall:
+    """A call, ready to run.
+
+    Args:
+        ends_at: when it must have ended, seconds, monotonic; the margin for saying so is already off.
+        began: when it arrived, seconds, monotonic.
+        characters / images: of everything that the model will read.
+
+    """
+
+    request: Request
+    resolved: Resolved
+    plan: Plan
+    policy: ChainPolicy
+    caps: Caps
+    stream: StreamPolicy
+    context: CallContext
+    judge: Judge
+    prompt: FilledPrompt
+    prompt_key: str
+    notes: tuple[str, ...]
+    parameters: Parameters
+    schema: Schema | None
+    buckets: tuple[AnyBucket, ...]
+    cache_key: str
+    max_attempts: int
+    max_hops: int
+    characters: int
+    images: int
+    began: float
+    ends_at: float
+
+    @property
+    def structured(self) -> bool:
+        """Whether the answer has a form (label, JSON, possible tool calls) that is never spliced."""
+        return bool(self.resolved.output is not None or self.request.tools)
+
+    @property
+    def hold_all(self) -> bool:
+        """Whether attempts are held until their end gate."""
+        if self.request.stream is None:
+            return True
+        by_form = isinstance(self.resolved.output, LabelOutput | JsonOutput) or bool(self.request.tools)
+        by_type = self.resolved.resolution.type.word in ("classify", "extract")
+        return (by_form or by_type) and not self.stream.preview
+
+    def checkpoints(self) -> tuple[CheckpointPolicy, str]:
+        """Say whether checkpoints come before the end, and why (streams.md 1, 8)."""
+        mode = self.stream.mode
+        if self.request.stream is None or mode is SwitchMode.REGENERATE:
+            return CheckpointPolicy.NONE, "the mode regenerates, so nothing is final before the end"
+        if mode is SwitchMode.FAIL:
+            if self.hold_all:
+                return CheckpointPolicy.NONE, "the whole answer is held until its end"
+            return CheckpointPolicy.WINDOWS, "a failed stream keeps what was sent, so nothing is ever taken back"
+        if self.structured:
+            return CheckpointPolicy.NONE, "labels, JSON and tool calls are never spliced"
+        if self.stream.escalate_at_end:
+            return CheckpointPolicy.NONE, "a poor end may still retract everything"
+        lacking = [each.stage for each in self.plan.stages if Feature.PREFILL not in each.stage.model.features]
+        if lacking:
+            return CheckpointPolicy.NONE, f"{lacking[0].model.id} cannot continue another model's text"
+        return CheckpointPolicy.WINDOWS, "every stage of the plan can continue from a checkpoint"

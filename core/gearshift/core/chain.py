@@ -1,0 +1,508 @@
+"""One call's way through its chain: attempts, gates, hops, and the events that the caller sees.
+
+Rules: one path for unary and streaming; a unary answer is the folded stream. What to do next is decided by `Course`, what
+the caller sees by `Composer`, what an answer is worth by `Judge`: this module only carries out. It is a plain async
+generator with no scope around a yield; every attempt is settled and recorded synchronously in a `finally`, also when
+the caller leaves.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import anyio
+
+from gearshift.core.admission import Admission, Amounts, AnyBucket, Permit, Refusal
+from gearshift.core.answer import (
+    NO_USAGE,
+    Completion,
+    Cost,
+    SkippedStage,
+    StageRef,
+    Usage,
+    Verdict,
+)
+from gearshift.core.attempt import Attempt
+from gearshift.core.blueprint import Stage
+from gearshift.core.call import PreparedCall
+from gearshift.core.composer import Composer, digest_of
+from gearshift.core.config.model import RetryConfig
+from gearshift.core.course import Course, Finish, Step, Try
+from gearshift.core.errors import ChainExhaustedError, DeadlineError, NotAcceptedError, RateLimitedError, RouteError
+from gearshift.core.estimate import Estimator
+from gearshift.core.events import AttemptStarted, Completed, Event, Started, Switch
+from gearshift.core.failures import FAILURE_RULES, ProviderFailure
+from gearshift.core.gates import Finding, Judgement
+from gearshift.core.observer import Observer
+from gearshift.core.plan import machine_time_cost, not_allowed, token_cost
+from gearshift.core.provider import Provider
+from gearshift.core.request import ToolCall
+from gearshift.core.reuse import PrefixReuse
+from gearshift.core.schema import DocumentError, canonical_json, parse_document
+from gearshift.core.words import (
+    AttemptOutcome,
+    AttemptRole,
+    CheckpointPolicy,
+    Outcome,
+    SwitchMode,
+    TaskType,
+    VerdictResult,
+)
+
+_DEFAULT_HOLD_TOKENS = 32
+_DEFAULT_HOLD_MS = 400
+_SECOND_LOOK_TEMPERATURE = 0.7
+_STATE_DROPPED = "the reasoning state of an earlier turn belongs to another model and was left out"
+
+
+class ChainRunner:
+    """Runs calls through their chains. Shared by all calls of a router."""
+
+    def __init__(
+        self,
+        providers: Mapping[str, Provider],
+        admission: Admission,
+        estimator: Estimator,
+        reuse: PrefixReuse,
+        observers: Sequence[Observer],
+        retry: RetryConfig,
+        chance: random.Random,
+    ) -> None:
+        self.providers = providers
+        self.admission = admission
+        self.estimator = estimator
+        self.reuse = reuse
+        self.observers = observers
+        self.retry = retry
+        self.chance = chance
+
+    def stream(self, call: PreparedCall) -> AsyncGenerator[list[Event]]:
+        """Give the call's events, one list an upstream read.
+
+        Raises:
+            ChainExhaustedError, NotAcceptedError, RateLimitedError, DeadlineError: after `Completed`, when there is no
+                answer to give.
+
+        """
+        return _Run(self, call).events()
+
+    async def admit(
+        self,
+        stage: Stage,
+        amounts: Amounts,
+        buckets: Sequence[AnyBucket],
+        excluded: frozenset[str],
+        patience_s: float,
+        until: float,
+    ) -> Permit | Refusal:
+        """Reserve what an attempt is expected to take, waiting for it where that is worth it; then keep the pace."""
+        permit = self.admission.admit_nowait(stage, amounts, buckets, excluded=excluded)
+        if isinstance(permit, Refusal) and permit.reason == "limit" and _worth_waiting(permit.wait_s, patience_s):
+            permit = await self.admission.admit(stage, amounts, buckets, excluded=excluded, until=until)
+        if isinstance(permit, Permit) and permit.guard.pacer is not None:
+            await _paced(permit)
+        return permit
+
+
+class _Run:
+    """The state of one call."""
+
+    def __init__(self, runner: ChainRunner, call: PreparedCall) -> None:
+        self._runner = runner
+        self._call = call
+        self._course = Course(
+            call.plan.stages,
+            call.policy,
+            runner.retry,
+            max_attempts=call.max_attempts,
+            max_hops=call.max_hops,
+            max_cost_usd=call.caps.max_cost_usd,
+            ends_at=call.ends_at,
+        )
+        stream, checkpoints = call.stream, call.checkpoints()
+        self._checkpoints = checkpoints
+        tokens = _DEFAULT_HOLD_TOKENS if stream.hold_back_tokens is None else stream.hold_back_tokens
+        hold_ms = _DEFAULT_HOLD_MS if stream.hold_back_ms is None else stream.hold_back_ms
+        self._composer = Composer(
+            hold_all=call.hold_all,
+            hold_tokens=tokens if hold_ms else 0,
+            hold_s=hold_ms / 1000,
+            reasoning=call.request.stream is not None and stream.include_reasoning,
+            commit=checkpoints[0] is CheckpointPolicy.WINDOWS,
+        )
+        self._attempts: list[Attempt] = []
+        self._candidates: list[Attempt] = []
+        self._left: tuple[StageRef, str] | None = None
+        self._notes = list(call.notes)
+        self._error: RouteError | None = None
+        self._completion: Completion | None = None
+
+    async def events(self) -> AsyncGenerator[list[Event]]:
+        call, course = self._call, self._course
+        batch: list[Event] = [
+            Started(
+                request_id=call.request.request_id,
+                resolution=call.resolved.resolution,
+                plan=tuple([planned.stage.ref for planned in call.plan.stages]),
+                skipped=call.plan.skipped,
+                cached=False,
+                checkpoints=self._checkpoints[0],
+                checkpoints_reason=self._checkpoints[1],
+            )
+        ]
+        try:
+            step: Step = course.begin(time.monotonic())
+            while isinstance(step, Try):
+                if step.delay_s:
+                    if batch:
+                        yield batch
+                        batch = []
+                    await anyio.sleep(step.delay_s)
+                permit = await self._admit(step)
+                if isinstance(permit, Refusal):
+                    step = course.refused(permit.reason, permit.limit, permit.wait_s, time.monotonic())
+                    continue
+                attempt = self._begin(step, permit, batch)
+                if call.request.stream is not None:
+                    yield batch
+                    batch = []
+                try:
+                    async with aclosing(attempt.chunks()) as chunks:
+                        async for chunk in chunks:
+                            events = attempt.take(chunk)
+                            if events:
+                                yield events
+                            if attempt.stopped is not None:
+                                break
+                    attempt.end()
+                except ProviderFailure as failure:
+                    attempt.failure = failure
+                finally:
+                    # Runs also when the caller leaves; nothing is awaited, so that nothing can be lost.
+                    attempt.settle()
+                    course.spend(attempt.cost)
+                step = self._next(attempt, batch)
+                if batch and call.request.stream is not None and isinstance(step, Try):
+                    yield batch
+                    batch = []
+            self._finish(step, batch)
+            yield batch
+            if self._error is not None:
+                raise self._error
+        finally:
+            self._record()
+
+    # -- one attempt -------------------------------------------------------------------------------------------------
+
+    async def _admit(self, step: Try) -> Permit | Refusal:
+        """Reserve what the attempt is expected to take, waiting for it as long as the step allows."""
+        stage, planned = step.planned.stage, step.planned
+        forbidden = not_allowed(stage, self._call.resolved.resolution.sensitivity, self._call.caps)
+        if forbidden is not None:
+            return Refusal(forbidden[0], forbidden[1], float("inf"))
+        amounts = Amounts(planned.input_tokens + planned.output_tokens, planned.expected_cost)
+        until = time.monotonic() + step.wait_s
+        return await self._runner.admit(stage, amounts, self._call.buckets, step.excluded, step.wait_s, until)
+
+    def _begin(self, step: Try, permit: Permit, batch: list[Event]) -> Attempt:
+        call, composer = self._call, self._composer
+        stage = step.planned.stage
+        self._course.begun()
+        prefix = ""
+        if step.role is AttemptRole.ANSWER:
+            if self._left is not None and composer.shows_content:
+                prefix = composer.committed_text() if call.stream.mode is SwitchMode.CONTINUE else ""
+                mode = SwitchMode.CONTINUE if prefix else SwitchMode.REGENERATE
+                batch.append(Switch(from_stage=self._left[0], to_stage=stage.ref, mode=mode, reason=self._left[1]))
+            elif call.stream.mode is SwitchMode.CONTINUE and composer.committed:
+                prefix = composer.committed_text()
+            composer.begin(prefix=prefix)
+        number = len(self._attempts) + 1
+        attempt = Attempt(self._runner, call, composer, step, permit, number, prefix)
+        self._attempts.append(attempt)
+        batch.append(
+            AttemptStarted(number=number, stage=stage.ref, role=step.role, cause=step.cause, detail=step.detail)
+        )
+        for observer in self._runner.observers:
+            observer.attempt_starting(call.context, stage.ref, permit.account.name)
+        return attempt
+
+    def _next(self, attempt: Attempt, batch: list[Event]) -> Step:
+        """Say what follows an attempt that has ended, and put what the caller must see of it into the batch."""
+        now = time.monotonic()
+        if attempt.step.role is AttemptRole.CHECK:
+            return self._after_check(attempt, now)
+        if attempt.failure is not None:
+            return self._after_failure(attempt, attempt.failure, now)
+        judgement = attempt.judgement
+        assert judgement is not None
+        if attempt.stopped is None:
+            self._candidates.append(attempt)
+        if judgement.finding is Finding.ACCEPT:
+            return Finish("accepted", "")
+        if judgement.finding is Finding.UNSURE and not self._composer.shows_content and self._may_look_again(attempt):
+            look = self._course.look_again(now)
+            if look is not None:
+                return look
+        return self._after_poor(attempt, judgement, now)
+
+    def _after_failure(self, attempt: Attempt, failure: ProviderFailure, now: float) -> Step:
+        told = FAILURE_RULES[failure.kind].told
+        if self._composer.shows_content and not self._may_switch():
+            return Finish("kept", told)
+        step = self._course.failed(failure, attempt.permit.account.name, now, self._runner.chance.random())
+        if isinstance(step, Try):
+            self._leave(attempt, told)
+        return step
+
+    def _after_poor(self, attempt: Attempt, judgement: Judgement, now: float) -> Step:
+        call = self._call
+        if call.request.policy.no_escalation:
+            return Finish("poor", "the caller asked for no escalation")
+        shown = self._composer.shows_content or self._composer.committed
+        if shown:
+            if self._composer.committed:
+                return Finish("poor", "what was committed is not taken back")
+            if not self._may_switch():
+                return Finish("poor", "the mode keeps what was sent")
+            if judgement.finding is not Finding.HARD and not call.stream.escalate_at_end:
+                return Finish("poor", "a low confidence at the end is reported, not retracted")
+        step = self._course.poor(judgement.summary, now)
+        if isinstance(step, Try):
+            self._leave(attempt, judgement.summary)
+        return step
+
+    def _after_check(self, check: Attempt, now: float) -> Step:
+        """Take the second look's word: agreement accepts, anything else escalates."""
+        first = self._candidates[-1]
+        assert first.judgement is not None
+        agreed = check.failure is None and check.judgement is not None and check.judgement.valid
+        agreed = agreed and _same(first, check)
+        verdict = Verdict(
+            gate="second_look",
+            result=VerdictResult.PASS if agreed else VerdictResult.LOW,
+            reason="agreement" if agreed else "disagreement",
+            detail="another sample of the same stage "
+            + ("gave the same answer" if agreed else "did not give the same answer"),
+        )
+        first.judgement = replace(
+            first.judgement,
+            finding=Finding.ACCEPT if agreed else Finding.POOR,
+            verdicts=(*first.judgement.verdicts, verdict),
+            summary="" if agreed else f"second_look: {verdict.detail}",
+        )
+        first.outcome = AttemptOutcome.ACCEPTED if agreed else AttemptOutcome.POOR
+        if agreed:
+            return Finish("accepted", "")
+        return self._after_poor(first, first.judgement, now)
+
+    def _may_look_again(self, attempt: Attempt) -> bool:
+        """Tell whether a second sample could say anything: not for scores, and not when the caller fixed the sample."""
+        parameters, request = self._call.request.parameters, self._call.request
+        return (
+            self._call.resolved.resolution.type in (TaskType.CLASSIFY, TaskType.EXTRACT)
+            and not request.policy.no_second_look
+            and parameters.temperature is None
+            and parameters.seed is None
+            and attempt.transcript.label_probabilities is None
+        )
+
+    def _may_switch(self) -> bool:
+        """Tell whether what was sent may be taken back, or continued."""
+        mode = self._call.stream.mode
+        if mode is SwitchMode.FAIL:
+            return False
+        return mode is not SwitchMode.CONTINUE or self._checkpoints[0] is CheckpointPolicy.WINDOWS
+
+    def _leave(self, attempt: Attempt, reason: str) -> None:
+        self._composer.drop(reason)
+        self._left = (attempt.step.planned.stage.ref, reason)
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def _finish(self, step: Finish, batch: list[Event]) -> None:
+        """Choose what is returned, and complete."""
+        composer, call = self._composer, self._call
+        best = self._best(step)
+        accepted = best is not None and best.judgement is not None and best.judgement.finding is Finding.ACCEPT
+        if best is None:
+            batch += composer.keep()
+            self._complete(Outcome.FAILED, None, composer.released, ())
+            self._error = self._error_for(step)
+        else:
+            text, calls = best.final, best.tool_calls
+            if best is self._attempts[-1] or (
+                self._attempts[-1].step.role is AttemptRole.CHECK and best is self._candidates[-1]
+            ):
+                batch += composer.settle(text, calls, "the final text differs from what was sent")
+            else:
+                if composer.shows_content:
+                    batch.append(
+                        Switch(
+                            from_stage=self._attempts[-1].step.planned.stage.ref,
+                            to_stage=best.step.planned.stage.ref,
+                            mode=SwitchMode.RESTORE,
+                            reason="an earlier answer is the best",
+                        )
+                    )
+                batch += composer.restore(text, calls, "an earlier answer is the best")
+            self._complete(Outcome.ACCEPTED if accepted else Outcome.NOT_ACCEPTED, best, text, calls)
+            if not accepted and call.policy.require_valid:
+                assert self._completion is not None
+                why = best.judgement.summary if best.judgement is not None else ""
+                self._error = NotAcceptedError(f"no answer passed its gates ({why})", completion=self._completion)
+        assert self._completion is not None
+        batch.append(Completed(completion=self._completion, tool_calls=best.tool_calls if best is not None else ()))
+
+    def _best(self, step: Finish) -> Attempt | None:
+        """Give the answer to return: the highest confidence among the valid ones, the later one on a tie."""
+        if step.reason == "kept":
+            return None
+        last = self._candidates[-1] if self._candidates else None
+        if last is not None and (step.reason == "accepted" or self._composer.committed):
+            return last
+        best: Attempt | None = None
+        for candidate in self._candidates:
+            if best is None or candidate.rank() >= best.rank():
+                best = candidate
+        return best
+
+    def _complete(self, outcome: Outcome, served: Attempt | None, text: str, calls: Sequence[ToolCall]) -> None:
+        call = self._call
+        records = tuple([attempt.record(served=attempt is served) for attempt in self._attempts])
+        total, costs = NO_USAGE, Decimal(0)
+        unknown = False
+        for record in records:
+            total = total + record.usage if total is not NO_USAGE else record.usage
+            if record.cost_usd is None:
+                unknown = True
+            else:
+                costs += record.cost_usd
+        skipped = call.plan.skipped
+        for planned, reason, detail in self._course.passed_over:
+            skipped = (*skipped, SkippedStage(stage=planned.stage.ref, reason=reason, detail=detail))
+        judgement = served.judgement if served is not None else None
+        self._completion = Completion(
+            outcome=outcome,
+            served_by=served.step.planned.stage.ref if served is not None else None,
+            finish_reason=served.transcript.finish_reason if served is not None else None,
+            confidence=judgement.confidence if judgement is not None else None,
+            verdicts=judgement.verdicts if judgement is not None else (),
+            attempts=records,
+            skipped=skipped,
+            usage_served=served.usage if served is not None else NO_USAGE,
+            usage_total=total,
+            cost=self._cost(served, None if unknown else costs),
+            digest=digest_of(text, calls),
+            provider_state=served.state() if served is not None else None,
+            notes=tuple(dict.fromkeys([*self._notes, *(served.transcript.notes if served is not None else ())])),
+            total_ms=(time.monotonic() - call.began) * 1000,
+            prompt_key=call.prompt_key,
+            label_probabilities=(served.transcript.label_probabilities or {}) if served is not None else {},
+        )
+
+    def _cost(self, served: Attempt | None, total: Decimal | None) -> Cost:
+        if served is None:
+            return Cost(total_usd=total)
+        stage = strongest(self._call.resolved.chain.stages)
+        if stage.model.self_hosted:
+            busy = self._runner.admission.state_of(stage, time.monotonic()).figures.total_ms / 1000
+            own = served.step.planned.stage
+            price = (
+                served.cost
+                if own.model.id == stage.model.id and own.provider.name == stage.provider.name
+                else machine_time_cost(stage, busy)
+            )
+        else:
+            price = token_cost(stage.model, _uncached(served.usage), datetime.now(UTC))
+        return Cost(total_usd=total, served_usd=served.cost, strongest_usd=price, strongest_model=stage.model.id)
+
+    def _error_for(self, step: Finish) -> RouteError:
+        """Say why there is no answer."""
+        course = self._course
+        assert self._completion is not None
+        if step.reason == "deadline" and not self._attempts:
+            return DeadlineError("the deadline leaves no time for an attempt")
+        if not self._attempts and step.reason in ("limited", "cap") and course.passed_over:
+            limits = ", ".join(dict.fromkeys(detail for _, _, detail in course.passed_over))
+            if all(reason == "limit" for _, reason, _ in course.passed_over):
+                return RateLimitedError(
+                    f"every stage's limit is spent: {limits}",
+                    retry_after_s=course.soonest_s if course.soonest_s is not None else 1.0,
+                    limit=limits,
+                )
+        told = "; ".join(
+            f"{attempt.step.planned.stage.ref.provider}/{attempt.step.planned.stage.ref.model}: {attempt.detail}"
+            for attempt in self._attempts
+        )
+        passed_over = "; ".join(
+            f"{planned.stage.ref.provider}/{planned.stage.ref.model}: {reason} ({detail})"
+            for planned, reason, detail in course.passed_over
+        )
+        why = "; ".join(piece for piece in (told, passed_over) if piece)
+        return ChainExhaustedError(
+            f"no stage could answer ({step.detail or step.reason}): {why}",
+            attempts=self._completion.attempts,
+            completion=self._completion,
+            retry_after_s=course.soonest_s,
+        )
+
+    def _record(self) -> None:
+        """Tell the observers how the call ended, also when the caller left in the middle."""
+        if self._completion is None:
+            self._complete(Outcome.FAILED, None, self._composer.released, ())
+            error = "CANCELLED"
+        else:
+            error = self._error.reason if self._error is not None else ""
+        completion = self._completion
+        assert completion is not None
+        context = self._call.context
+        for observer in self._runner.observers:
+            for record in completion.attempts:
+                observer.attempt_ended(context, record)
+            observer.call_ended(context, completion, error)
+
+
+async def _paced(permit: Permit) -> None:
+    """Wait for the pacer's slot; who is cancelled meanwhile gives everything back."""
+    assert permit.guard.pacer is not None
+    try:
+        await permit.guard.pacer.acquire()
+    except BaseException:
+        permit.cancel()
+        raise
+
+
+def _worth_waiting(wait_s: float, patience_s: float) -> bool:
+    """Tell whether a limit is worth waiting for; nobody knows when a place is freed, so that is tried."""
+    return patience_s > 0 and (wait_s <= patience_s or wait_s == float("inf"))
+
+
+def _same(first: Attempt, second: Attempt) -> bool:
+    """Tell whether two answers agree: the same label, or the same canonical JSON."""
+    if first.final == second.final:
+        return True
+    try:
+        return canonical_json(parse_document(first.final)) == canonical_json(parse_document(second.final))
+    except DocumentError:
+        return False
+
+
+def _uncached(usage: Usage) -> Usage:
+    """Give the usage as another model would have had it: nothing read from or written to a cache."""
+    return Usage(input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, source=usage.source)
+
+
+def strongest(stages: Sequence[Stage]) -> Stage:
+    """Give the chain's strongest stage: the highest capability, the later one on a tie."""
+    best = stages[0]
+    for stage in stages:
+        if stage.ref.capability >= best.ref.capability:
+            best = stage
+    return best

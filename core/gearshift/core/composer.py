@@ -1,0 +1,263 @@
+"""What the caller sees of the attempts: numbered deltas, commitments, retractions (streams.md).
+
+Rules: pure, time is passed in. Numbers rise strictly over the whole stream and are never reused. Hold-back applies to
+every attempt. A retraction is lazy: it travels with the first delta that the next attempt releases, so that the partial
+is not lost when the rest of the chain dies. Nothing at or before a checkpoint is ever retracted.
+
+    begin ─▶ feed* ─▶ settle (the attempt stands: what is held is released, what differs is resent)
+                  └─▶ drop   (it does not: a retraction is pending)  ─▶ begin …   or   restore (an earlier answer is resent)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from gearshift.core.events import (
+    Checkpoint,
+    Delta,
+    DeltaPart,
+    Event,
+    ReasoningDelta,
+    Retract,
+    TextDelta,
+    ToolCallFragment,
+)
+from gearshift.core.request import ToolCall
+from gearshift.core.schema import canonical_json
+
+_LONGEST_OVERLAP = 400
+_LEAST_OVERLAP = 12
+"""Shorter agreements between an ending and a beginning happen by chance."""
+
+
+class Composer:
+    """The caller's view of one stream.
+
+    Args:
+        hold_all: hold every attempt until it is settled (JSON, labels, tool calls, unary).
+        hold_tokens: hold an attempt's text until so many tokens came ...
+        hold_s: ... or so long after its first one; whichever is first.
+        reasoning: pass reasoning on; it is never held.
+        commit: give checkpoints as windows pass (only when every stage ahead can continue from them).
+
+    """
+
+    __slots__ = (
+        "_commit",
+        "_first_at",
+        "_held",
+        "_held_tokens",
+        "_hold_all",
+        "_hold_s",
+        "_hold_tokens",
+        "_live",
+        "_next",
+        "_open",
+        "_passed",
+        "_prefix",
+        "_reasoning",
+        "_retract",
+        "_sent",
+        "committed",
+    )
+
+    def __init__(
+        self, *, hold_all: bool, hold_tokens: int, hold_s: float, reasoning: bool, commit: bool = False
+    ) -> None:
+        self._hold_all = hold_all
+        self._hold_tokens = hold_tokens
+        self._hold_s = hold_s
+        self._reasoning = reasoning
+        self._commit = commit
+        self._next = 1
+        self._live: list[tuple[int, str]] = []
+        """Every live delta: its number and its text."""
+        self._retract: tuple[int, str] | None = None
+        self._held: list[DeltaPart] = []
+        self._held_tokens = 0
+        self._first_at: float | None = None
+        self._open = hold_tokens == 0 and not hold_all
+        self._sent: list[str] = []
+        self._prefix = ""
+        self._passed = 0
+        self.committed = 0
+        """The last checkpoint, or 0."""
+
+    @property
+    def holding(self) -> bool:
+        """Whether this attempt's text has not been released yet."""
+        return not self._open
+
+    @property
+    def released(self) -> str:
+        """The live text, as the caller has it once a pending retraction is done."""
+        return "".join(text for _, text in self._live)
+
+    @property
+    def shows_content(self) -> bool:
+        """Whether the caller has seen any content of an attempt that may be dropped."""
+        return any(number > self.committed for number, _ in self._live)
+
+    def committed_text(self) -> str:
+        """Give the text up to the last checkpoint: what a continuation begins with."""
+        return "".join(text for number, text in self._live if number <= self.committed)
+
+    def begin(self, *, prefix: str = "") -> None:
+        """Begin an attempt; `prefix` is the committed text that it continues."""
+        self._held = []
+        self._held_tokens = 0
+        self._first_at = None
+        self._open = self._hold_tokens == 0 and not self._hold_all
+        self._sent = []
+        self._prefix = prefix
+
+    def feed(self, parts: Sequence[DeltaPart], tokens: int, now: float) -> list[Event]:
+        """Take what one upstream read brought; give what is released by it."""
+        events: list[Event] = []
+        kept: list[DeltaPart] = []
+        for part in parts:
+            if isinstance(part, ReasoningDelta):
+                if self._reasoning:
+                    events.append(self._number((part,), ""))
+            else:
+                kept.append(part)
+        if not kept:
+            return events
+        if self._open:
+            events += self._release(kept)
+            return events
+        self._held += kept
+        self._held_tokens += tokens or sum(_rough_tokens(part) for part in kept)
+        if self._hold_all:
+            return events
+        if self._first_at is None:
+            self._first_at = now
+        return events
+
+    def due(self, now: float) -> bool:
+        """Tell whether the hold-back window is full, so that the held text should be judged and released."""
+        if self._open or self._hold_all or not self._held:
+            return False
+        return self._held_tokens >= self._hold_tokens or (
+            self._first_at is not None and now - self._first_at >= self._hold_s
+        )
+
+    def release(self) -> list[Event]:
+        """Release what is held and hold nothing more of this attempt."""
+        self._open = True
+        held, self._held = self._held, []
+        if not held:
+            return []
+        events = self._release(held)
+        self._passed = self._next - 1
+        return events
+
+    def drop(self, reason: str) -> None:
+        """Drop this attempt: what it released is retracted once another attempt releases something."""
+        self._held = []
+        if self.shows_content and self._retract is None:
+            self._retract = (self.committed, reason)
+
+    def keep(self) -> list[Event]:
+        """Keep what was released although the attempt failed; what is held is released too, so that nothing is lost."""
+        if self._hold_all or self._retract is not None:
+            # Held whole; or an earlier partial stands, which this attempt's must not be appended to.
+            self._retract = None
+            self._held = []
+            return []
+        return self.release()
+
+    def continued(self, text: str) -> str:
+        """Give a continuation's text as it stands in the answer, joined at its seam."""
+        return joined_at_seam(self._prefix, text) if self._prefix and text.strip() else text
+
+    def settle(self, final: str, tool_calls: Sequence[ToolCall], reason: str) -> list[Event]:
+        """End the attempt that stands: release what is held, resend what differs from its final text."""
+        if self._hold_all and not self._sent:
+            return self._whole(final, tool_calls)
+        events = self.release()
+        if self._retract is not None:
+            events += self._retraction()
+        if self._prefix + "".join(self._sent) != final:
+            self._retract = (self.committed, reason)
+            self._sent = []
+            rest = final[len(self.committed_text()) :]
+            events += self._release([TextDelta(rest)]) if rest else self._retraction()
+        return events
+
+    def restore(self, final: str, tool_calls: Sequence[ToolCall], reason: str) -> list[Event]:
+        """Resend an earlier answer under new numbers."""
+        if self._live:
+            self._retract = (self.committed, reason)
+        self._prefix = ""
+        return self._whole(final, tool_calls)
+
+    def _whole(self, final: str, tool_calls: Sequence[ToolCall]) -> list[Event]:
+        self._held = []
+        self._open = True
+        parts: list[DeltaPart] = [TextDelta(final)] if final else []
+        parts += [ToolCallFragment(index, call.id, call.name, call.arguments) for index, call in enumerate(tool_calls)]
+        if parts:
+            return self._release(parts)
+        return self._retraction() if self._retract is not None else []
+
+    def _release(self, parts: Sequence[DeltaPart]) -> list[Event]:
+        text = "".join([part.text for part in parts if isinstance(part, TextDelta)])
+        if self._prefix and not self._sent:
+            if not text.strip():
+                # The seam is not seen until a visible character has come.
+                self._held = [*parts, *self._held]
+                return []
+            text = joined_at_seam(self._prefix, text)
+            parts = [TextDelta(text)]
+        events = self._retraction() if self._retract is not None else []
+        if self._commit and text[:1].isspace():
+            # A seam: what stands does not end in white space and its successor begins with it.
+            last = next((number for number, kept in reversed(self._live) if kept), 0)
+            ending = next((kept for _, kept in reversed(self._live) if kept), "")
+            if last > self.committed and not ending[-1:].isspace():
+                self.committed = last
+                events.append(Checkpoint(last))
+        self._sent.append(text)
+        events.append(self._number(tuple(parts), text))
+        return events
+
+    def _number(self, parts: tuple[DeltaPart, ...], text: str) -> Delta:
+        number = self._next
+        self._next += 1
+        self._live.append((number, text))
+        return Delta(number, parts, self._passed)
+
+    def _retraction(self) -> list[Event]:
+        assert self._retract is not None
+        after, reason = self._retract
+        self._retract = None
+        if not self._live or self._live[-1][0] <= after:
+            return []
+        self._passed = min(self._passed, after)
+        self._live = [(number, text) for number, text in self._live if number <= after]
+        return [Retract(after, reason)]
+
+
+def joined_at_seam(standing: str, continuation: str) -> str:
+    """Give a continuation as it follows what stands: overlap trimmed, and begun by white space, as the seam was."""
+    tail = standing[-_LONGEST_OVERLAP:]
+    bare = continuation.lstrip()
+    for size in range(min(len(tail), len(bare)), _LEAST_OVERLAP - 1, -1):
+        if bare.startswith(tail[-size:]):
+            continuation = bare[size:]
+            break
+    return continuation if continuation[:1].isspace() or not continuation else f" {continuation}"
+
+
+def digest_of(text: str, tool_calls: Sequence[ToolCall]) -> str:
+    """Give the SHA-256 of the final text, or of the canonical JSON of id, name and arguments of the tool calls."""
+    if tool_calls:
+        text = canonical_json([{"id": call.id, "name": call.name, "arguments": call.arguments} for call in tool_calls])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _rough_tokens(part: DeltaPart) -> int:
+    size = len(part.arguments) if isinstance(part, ToolCallFragment) else len(part.text)
+    return max(1, size // 4)

@@ -1,0 +1,407 @@
+"""Texts to vectors, through the chain of an embed task (design 10).
+
+Rules: the order of the inputs is kept; a call is batched to the model's limit, one upstream call a batch, each an attempt
+of its own; vectors of different spaces are never mixed in one answer, and another space than the asked or the chain's
+first one is used only where that is allowed. Every vector is checked: count, length, finite, not zero.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import anyio
+
+from gearshift.core.admission import Amounts, Guard, Permit, Refusal
+from gearshift.core.answer import (
+    NO_USAGE,
+    AttemptRecord,
+    Completion,
+    Cost,
+    EmbedAnswer,
+    SkippedStage,
+    Usage,
+    Verdict,
+)
+from gearshift.core.blueprint import Blueprint, Stage
+from gearshift.core.catalogue import Feature
+from gearshift.core.chain import ChainRunner, strongest
+from gearshift.core.course import Course, Finish, Step, Try
+from gearshift.core.errors import ChainExhaustedError, NoStageError, RouteError
+from gearshift.core.failures import FAILURE_RULES, ProviderFailure
+from gearshift.core.observer import CallContext
+from gearshift.core.plan import Caps, Needs, Plan, machine_time_cost, not_allowed, plan, token_cost
+from gearshift.core.prepare import call_ends_at, caps_of
+from gearshift.core.provider import EmbedCall, EmbedResult, Timeouts
+from gearshift.core.request import EmbedRequest
+from gearshift.core.resolve import Resolved, resolve_embed
+from gearshift.core.validation import validate_embed
+from gearshift.core.words import AttemptOutcome, FailureKind, Outcome, UsageSource, VerdictResult
+
+Vector = tuple[float, ...]
+
+
+class Embedder:
+    """Runs embeddings under one configuration. Shared by all calls of a router."""
+
+    def __init__(self, blueprint: Blueprint, runner: ChainRunner) -> None:
+        self._blueprint = blueprint
+        self._runner = runner
+
+    async def embed(self, request: EmbedRequest) -> EmbedAnswer:
+        """Give one vector a text.
+
+        Raises:
+            RouteError: as `Router.embed`.
+
+        """
+        began = time.monotonic()
+        validate_embed(request)
+        ends_at = call_ends_at(began, self._blueprint.config.defaults.deadline_s)
+        resolved = resolve_embed(request, self._blueprint)
+        caps = caps_of(request.policy, resolved, resolved.policy)
+        planned = self._plan(request, resolved, caps, began)
+        if not planned.stages:
+            why = "; ".join(f"{each.stage.provider}/{each.stage.model}: {each.detail}" for each in planned.skipped)
+            raise NoStageError(f"no stage of the chain {resolved.chain.name} may embed this: {why}")
+        run = _Run(self._runner, request, resolved, planned, caps, ends_at, began, self._blueprint.revision)
+        return await run.embed()
+
+    def _plan(self, request: EmbedRequest, resolved: Resolved, caps: Caps, now: float) -> Plan:
+        admission = self._runner.admission
+
+        def guard_of(stage: Stage) -> Guard:
+            return admission.state_of(stage, now)
+
+        needs = Needs(
+            features=((frozenset({Feature.EMBED}), "embeddings"),),
+            characters=max(map(len, request.inputs)),
+            images=0,
+            max_tokens=1,
+        )
+        planned = plan(
+            resolved,
+            needs,
+            caps,
+            self._runner.estimator,
+            guard_of,
+            datetime.now(UTC),
+            now,
+            self._runner.chance.random(),
+        )
+        space = request.vector_space or resolved.chain.stages[0].model.vector_space
+        free = request.allow_space_change or resolved.chain.allow_space_change
+        kept, skipped = [], list(planned.skipped)
+        for each in planned.stages:
+            model = each.stage.model
+            if request.dimensions is not None and request.dimensions not in model.dimensions:
+                given = ", ".join(map(str, model.dimensions))
+                reason, detail = "feature", f"{model.id} gives {given} dimensions, not {request.dimensions}"
+            elif model.vector_space != space and not free:
+                reason = "vector_space"
+                detail = (
+                    f"{model.id} is of the space {model.vector_space or 'unknown'}, not {space}; mixing spaces ruins an "
+                    "index, so this needs allow_space_change"
+                )
+            else:
+                kept.append(each)
+                continue
+            skipped.append(SkippedStage(stage=each.stage.ref, reason=reason, detail=detail))
+        return Plan(stages=tuple(kept), skipped=tuple(skipped))
+
+
+class _Run:
+    """The state of one embedding."""
+
+    def __init__(
+        self,
+        runner: ChainRunner,
+        request: EmbedRequest,
+        resolved: Resolved,
+        planned: Plan,
+        caps: Caps,
+        ends_at: float,
+        began: float,
+        revision: str,
+    ) -> None:
+        self._runner = runner
+        self._request = request
+        self._resolved = resolved
+        self._plan = planned
+        self._caps = caps
+        self._began = began
+        policy, asked = resolved.policy, request.policy
+        self._course = Course(
+            planned.stages,
+            policy,
+            runner.retry,
+            max_attempts=min(policy.max_attempts, asked.max_attempts or policy.max_attempts)
+            + self._extra_batches(planned, request),
+            max_hops=policy.max_hops if asked.max_hops is None else min(policy.max_hops, asked.max_hops),
+            max_cost_usd=caps.max_cost_usd,
+            ends_at=ends_at,
+        )
+        self._vectors: list[Vector] = []
+        self._records: list[AttemptRecord] = []
+        self._notes: list[str] = []
+        self._context = CallContext(
+            request_id=request.request_id,
+            resolution=resolved.resolution,
+            chain=resolved.chain.name,
+            stream=False,
+            revision=revision,
+        )
+
+    @staticmethod
+    def _extra_batches(planned: Plan, request: EmbedRequest) -> int:
+        """Give how many batches beyond the first the call needs: they are no retries."""
+        smallest = min(each.stage.model.max_batch for each in planned.stages)
+        return math.ceil(len(request.inputs) / max(1, smallest)) - 1
+
+    async def embed(self) -> EmbedAnswer:
+        completion: Completion | None = None
+        error: RouteError | None = None
+        stage = self._plan.stages[0].stage
+        try:
+            step: Step = self._course.begin(time.monotonic())
+            while isinstance(step, Try):
+                if step.delay_s:
+                    await anyio.sleep(step.delay_s)
+                if step.planned.stage is not stage:
+                    stage, self._vectors = step.planned.stage, []
+                step = await self._batch(step)
+            if step.reason != "accepted":
+                completion = self._completion(Outcome.FAILED, None)
+                error = self._exhausted(step, completion)
+                raise error
+            completion = self._completion(Outcome.ACCEPTED, stage)
+        finally:
+            if completion is None:
+                completion = self._completion(Outcome.FAILED, None)
+                reason = "CANCELLED"
+            else:
+                reason = error.reason if error is not None else ""
+            for observer in self._runner.observers:
+                for record in completion.attempts:
+                    observer.attempt_ended(self._context, record)
+                observer.call_ended(self._context, completion, reason)
+        return EmbedAnswer(
+            request_id=self._request.request_id,
+            embeddings=tuple(self._vectors),
+            dimensions=len(self._vectors[0]),
+            vector_space=stage.model.vector_space,
+            resolution=self._resolved.resolution,
+            completion=completion,
+        )
+
+    async def _batch(self, step: Try) -> Step:
+        """Make one upstream call for the next inputs; say what follows."""
+        stage = step.planned.stage
+        begin = len(self._vectors)
+        inputs = self._request.inputs[begin : begin + max(1, stage.model.max_batch)]
+        permit = await self._admit(step, inputs)
+        if isinstance(permit, Refusal):
+            return self._course.refused(permit.reason, permit.limit, permit.wait_s, time.monotonic())
+        self._course.begun()
+        for observer in self._runner.observers:
+            observer.attempt_starting(self._context, stage.ref, permit.account.name)
+        failure: ProviderFailure | None = None
+        result: EmbedResult | None = None
+        started_at, clock = time.time(), time.perf_counter()
+        try:
+            result = await self._runner.providers[stage.provider.name].embed(self._call(step, permit, inputs))
+            checked(result, len(inputs), self._request.dimensions)
+        except ProviderFailure as caught:
+            failure = caught
+        finally:
+            self._settle(step, permit, result, failure, started_at, (time.perf_counter() - clock) * 1000, inputs)
+        now = time.monotonic()
+        if failure is not None:
+            return self._course.failed(failure, permit.account.name, now, self._runner.chance.random())
+        assert result is not None
+        self._vectors += result.vectors
+        self._notes += result.notes
+        if len(self._vectors) == len(self._request.inputs):
+            return Finish("accepted", "")
+        return self._course.again(now)
+
+    async def _admit(self, step: Try, inputs: Sequence[str]) -> Permit | Refusal:
+        stage = step.planned.stage
+        forbidden = not_allowed(stage, self._resolved.resolution.sensitivity, self._caps)
+        if forbidden is not None:
+            return Refusal(forbidden[0], forbidden[1], float("inf"))
+        estimator = self._runner.estimator
+        tokens = sum(estimator.input_tokens(len(text), 0, stage.model) for text in inputs)
+        cost = token_cost(stage.model, Usage(input_tokens=tokens), datetime.now(UTC))
+        buckets = self._runner.admission.shared_buckets(
+            "tenant", self._resolved.resolution.tenant, self._resolved.tenant.limits, time.monotonic()
+        )
+        until = time.monotonic() + step.wait_s
+        return await self._runner.admit(stage, Amounts(tokens, cost), buckets, step.excluded, step.wait_s, until)
+
+    def _call(self, step: Try, permit: Permit, inputs: tuple[str, ...]) -> EmbedCall:
+        stage, request = step.planned.stage, self._request
+        asked = stage.timeouts
+        return EmbedCall(
+            model=stage.model,
+            account=permit.account,
+            timeouts=Timeouts(
+                connect_s=min(asked.connect_s, step.budget_s),
+                first_token_s=min(asked.first_token_s, step.budget_s),
+                idle_s=asked.idle_s,
+                total_s=min(asked.total_s, step.budget_s),
+            ),
+            inputs=inputs,
+            input_type=request.input_type,
+            dimensions=request.dimensions,
+            truncation=request.truncation,
+            extra_body=stage.extra_body,
+        )
+
+    def _settle(
+        self,
+        step: Try,
+        permit: Permit,
+        result: EmbedResult | None,
+        failure: ProviderFailure | None,
+        started_at: float,
+        total_ms: float,
+        inputs: Sequence[str],
+    ) -> None:
+        stage = step.planned.stage
+        cancelled = result is None and failure is None
+        usage = NO_USAGE
+        if result is not None:
+            usage = result.usage
+        elif cancelled:
+            tokens = sum(self._runner.estimator.input_tokens(len(text), 0, stage.model) for text in inputs)
+            usage = Usage(input_tokens=tokens, source=UsageSource.ESTIMATED)
+        if stage.model.self_hosted:
+            cost = machine_time_cost(stage, total_ms / 1000)
+        elif usage is NO_USAGE:
+            cost = Decimal(0)
+        else:
+            cost = token_cost(stage.model, usage, datetime.now(UTC))
+        self._course.spend(cost)
+        passed = failure is None and not cancelled
+        permit.settle(
+            tokens=usage.input_tokens,
+            cost_usd=cost,
+            failure=failure.kind if failure is not None else None,
+            cancelled=cancelled,
+            accepted=passed or None,
+            first_token_ms=None,
+            total_ms=total_ms,
+            now=time.monotonic(),
+        )
+        outcome, detail = AttemptOutcome.CANCELLED, "the caller left before it ended"
+        if failure is not None:
+            outcome, detail = AttemptOutcome.FAILED, failure.detail or FAILURE_RULES[failure.kind].told
+        elif passed:
+            outcome, detail = AttemptOutcome.ACCEPTED, ""
+        self._records.append(
+            AttemptRecord(
+                number=len(self._records) + 1,
+                stage=stage.ref,
+                account=permit.account.name,
+                role=step.role,
+                cause=step.cause,
+                outcome=outcome,
+                failure=failure.kind if failure is not None else None,
+                detail=detail,
+                verdicts=(Verdict(gate="vectors", result=VerdictResult.PASS),) if passed else (),
+                usage=usage,
+                cost_usd=cost,
+                queue_ms=permit.queue_s * 1000,
+                first_token_ms=None,
+                total_ms=total_ms,
+                started_at=started_at,
+                served=passed,
+            )
+        )
+
+    def _completion(self, outcome: Outcome, stage: Stage | None) -> Completion:
+        served = [
+            record for record in self._records if record.served and stage is not None and record.stage == stage.ref
+        ]
+        records = tuple(replace(record, served=record in served) for record in self._records)
+        costs = [record.cost_usd for record in records]
+        skipped = [
+            *self._plan.skipped,
+            *(
+                SkippedStage(stage=each.stage.ref, reason=reason, detail=detail)
+                for each, reason, detail in self._course.passed_over
+            ),
+        ]
+        usage = _total([record.usage for record in served])
+        cost = Cost(total_usd=None if None in costs else sum((each for each in costs if each is not None), Decimal(0)))
+        if stage is not None:
+            theirs = [record.cost_usd for record in served]
+            best = strongest(self._resolved.chain.stages)
+            own = None if None in theirs else sum((each for each in theirs if each is not None), Decimal(0))
+            cost = replace(
+                cost,
+                served_usd=own,
+                strongest_usd=own if best is stage else token_cost(best.model, usage, datetime.now(UTC)),
+                strongest_model=best.model.id,
+            )
+        return Completion(
+            outcome=outcome,
+            served_by=stage.ref if stage is not None else None,
+            verdicts=(Verdict(gate="vectors", result=VerdictResult.PASS),) if stage is not None else (),
+            attempts=records,
+            skipped=tuple(skipped),
+            usage_served=usage,
+            usage_total=_total([record.usage for record in records]),
+            cost=cost,
+            notes=tuple(dict.fromkeys(self._notes)),
+            total_ms=(time.monotonic() - self._began) * 1000,
+        )
+
+    def _exhausted(self, step: Finish, completion: Completion) -> RouteError:
+        told = "; ".join(f"{each.stage.provider}/{each.stage.model}: {each.detail}" for each in completion.attempts)
+        more = "; ".join(
+            f"{each.stage.ref.provider}/{each.stage.ref.model}: {detail}"
+            for each, _, detail in self._course.passed_over
+        )
+        why = "; ".join(piece for piece in (told, more) if piece)
+        return ChainExhaustedError(
+            f"no stage could embed ({step.detail or step.reason}): {why}",
+            attempts=completion.attempts,
+            completion=completion,
+            retry_after_s=self._course.soonest_s,
+        )
+
+
+def checked(result: EmbedResult, count: int, dimensions: int | None) -> None:
+    """Check the vectors of one upstream call.
+
+    Raises:
+        ProviderFailure: MALFORMED; their count or length is wrong, or one is not finite or is zero.
+
+    """
+    fault = ""
+    if len(result.vectors) != count:
+        fault = f"it gave {len(result.vectors)} vectors for {count} texts"
+    else:
+        length = dimensions or len(result.vectors[0])
+        for vector in result.vectors:
+            if len(vector) != length or not length:
+                fault = f"it gave a vector of {len(vector)} dimensions instead of {length}"
+            elif not all(map(math.isfinite, vector)):
+                fault = "it gave a vector with numbers that are not finite"
+            elif not any(vector):
+                fault = "it gave a vector of zeros"
+    if fault:
+        raise ProviderFailure(FailureKind.MALFORMED, fault)
+
+
+def _total(usages: Sequence[Usage]) -> Usage:
+    total = NO_USAGE
+    for usage in usages:
+        total = usage if total is NO_USAGE else total + usage
+    return total

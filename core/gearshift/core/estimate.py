@@ -1,0 +1,103 @@
+"""How many tokens a call will take, before it is made.
+
+Rules: pure. Input is characters divided by a factor learned for each model from the providers' own counts; output is
+the lesser of max_tokens and the 95th percentile of what the task and model wrote lately, 512 until that is known
+(design 6).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+
+from gearshift.core.catalogue import Model
+from gearshift.core.request import Image, LabelOutput, Request, Text, ToolCall, ToolResult
+
+UNKNOWN_OUTPUT_TOKENS = 512
+IMAGE_TOKENS = 1200
+"""A rough price of one picture; Anthropic documents width x height / 750, at most about 1,600."""
+_LEARNING_RATE = 0.1
+_KEPT = 128
+_KNOWN_FROM = 20
+_MOST_PAIRS = 4096
+
+
+class Estimator:
+    """What has been learned of models and tasks. Shared by all calls of a router."""
+
+    def __init__(self) -> None:
+        self._characters_per_token: dict[str, float] = {}
+        self._outputs: OrderedDict[tuple[str, str], _Recent] = OrderedDict()
+
+    def input_tokens(self, characters: int, images: int, model: Model) -> int:
+        """Estimate the input tokens of a prompt of so many characters and images."""
+        factor = self._characters_per_token.get(model.id, model.characters_per_token)
+        return int(characters / factor) + images * IMAGE_TOKENS + 8
+
+    def output_tokens(self, task_id: str, model: Model, max_tokens: int | None) -> int:
+        """Estimate the output tokens of a task on a model."""
+        recent = self._outputs.get((task_id, model.id))
+        expected = recent.p95 if recent is not None and recent.known else UNKNOWN_OUTPUT_TOKENS
+        return expected if max_tokens is None else min(expected, max_tokens)
+
+    def learn(self, task_id: str, model: Model, characters: int, input_tokens: int, output_tokens: int) -> None:
+        """Learn from a call whose usage the provider reported. Calls with images are not to be given."""
+        if characters >= 200 and input_tokens > 0:
+            seen = min(16.0, max(0.5, characters / input_tokens))
+            old = self._characters_per_token.get(model.id, model.characters_per_token)
+            self._characters_per_token[model.id] = old + _LEARNING_RATE * (seen - old)
+        key = (task_id, model.id)
+        recent = self._outputs.get(key)
+        if recent is None:
+            recent = self._outputs[key] = _Recent()
+            if len(self._outputs) > _MOST_PAIRS:
+                self._outputs.popitem(last=False)
+        recent.add(output_tokens)
+
+
+class _Recent:
+    """The last outputs of one task and model; the percentile is worked out anew every 16."""
+
+    __slots__ = ("_count", "_kept", "p95")
+
+    def __init__(self) -> None:
+        self._kept: deque[int] = deque(maxlen=_KEPT)
+        self._count = 0
+        self.p95 = UNKNOWN_OUTPUT_TOKENS
+
+    @property
+    def known(self) -> bool:
+        return self._count >= _KNOWN_FROM
+
+    def add(self, tokens: int) -> None:
+        self._kept.append(tokens)
+        self._count += 1
+        if self._count >= _KNOWN_FROM and (self._count == _KNOWN_FROM or self._count % 16 == 0):
+            ordered = sorted(self._kept)
+            self.p95 = max(1, ordered[min(len(ordered) - 1, (len(ordered) * 95) // 100)])
+
+
+def measure(request: Request, system: str) -> tuple[int, int]:
+    """Give the characters and the number of images of everything that the model will read."""
+    characters = len(system)
+    images = 0
+    for message in request.messages:
+        for part in message.parts:
+            match part:
+                case Text():
+                    characters += len(part.text)
+                case Image():
+                    images += 1
+                case ToolCall():
+                    characters += len(part.name) + len(part.arguments)
+                case ToolResult():
+                    characters += len(part.content)
+    for tool in request.tools:
+        characters += len(tool.name) + len(tool.description) + len(tool.parameters_schema)
+    if request.output is not None:
+        for text, right in request.output.examples:
+            characters += len(text) + len(right)
+        if isinstance(request.output, LabelOutput):
+            characters += sum(map(len, request.output.labels))
+        else:
+            characters += len(request.output.schema)
+    return characters, images

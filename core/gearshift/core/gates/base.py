@@ -1,0 +1,89 @@
+"""What a gate sees and says.
+
+Rules: a gate is synchronous and pure, looks at one candidate answer and gives one verdict, or None when it has nothing
+to say about this kind of answer. Own gates plug in by the same protocol (entry points `gearshift.gates`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from gearshift.core.answer import Verdict
+from gearshift.core.provider import TokenLogprob
+from gearshift.core.request import JsonOutput, LabelOutput, Output, ToolCall
+from gearshift.core.schema import Schema
+from gearshift.core.words import FinishReason, TaskType, VerdictResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A complete answer, or the text so far.
+
+    Args:
+        text: final text, code fences around JSON already removed.
+        raw: the text as the model wrote it; tokens in `logprobs` spell this.
+        length_asked: the caller set max_tokens, so that an answer of that length is what was asked for.
+        schema: the compiled schema of a JSON output that has one.
+        restricted: verdicts must not quote the text.
+
+    """
+
+    text: str
+    raw: str
+    task_type: TaskType
+    output: Output | None
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: FinishReason | None = None
+    logprobs: Sequence[TokenLogprob] = ()
+    label_probabilities: Mapping[str, float] | None = None
+    length_asked: bool = False
+    schema: Schema | None = None
+    restricted: bool = False
+
+    @property
+    def structured(self) -> bool:
+        """Whether the answer has a form that can be checked: a label, JSON or tool calls."""
+        return self.output is not None or bool(self.tool_calls)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels asked for, or none."""
+        return self.output.labels if isinstance(self.output, LabelOutput) else ()
+
+    @property
+    def is_json(self) -> bool:
+        """Whether a JSON document was asked for."""
+        return isinstance(self.output, JsonOutput)
+
+
+class Gate(Protocol):
+    """One validation of an answer."""
+
+    @property
+    def name(self) -> str:
+        """The gate's name in verdicts, metrics and the ledger."""
+        ...
+
+    def judge(self, candidate: Candidate) -> Verdict | None:
+        """Judge a complete answer."""
+        ...
+
+
+class WindowGate(Gate, Protocol):
+    """A gate that can also judge text before it is complete."""
+
+    def judge_window(self, text: str) -> Verdict | None:
+        """Give a hard failure that is already certain, or None."""
+        ...
+
+
+def passed(gate: str, reason: str = "") -> Verdict:
+    """Give a pass."""
+    return Verdict(gate=gate, result=VerdictResult.PASS, reason=reason)
+
+
+def failed(gate: str, reason: str, detail: str) -> Verdict:
+    """Give a hard failure."""
+    return Verdict(gate=gate, result=VerdictResult.FAIL, reason=reason, detail=detail)

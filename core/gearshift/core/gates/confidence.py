@@ -1,0 +1,77 @@
+"""How sure the model is of its answer.
+
+Rules: a label's confidence is its scored probability, or the product of its tokens' probabilities; a document's is the
+geometric mean over the tokens that carry values. Free text is not measured here: the probability of a wording says
+little about its truth before it has been calibrated on outcomes. No measure is UNMEASURED, never a guess.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from gearshift.core.answer import Verdict
+from gearshift.core.gates.base import Candidate
+from gearshift.core.provider import TokenLogprob
+from gearshift.core.words import VerdictResult
+
+_STRUCTURE = frozenset(' \t\r\n{}[]:,"')
+
+
+class ConfidenceGate:
+    """Judges by log-probabilities.
+
+    Args:
+        minimum: accepted from here on (`min_confidence`).
+        threshold: poor below this (`escalation_threshold`).
+
+    """
+
+    name = "confidence"
+
+    def __init__(self, minimum: float, threshold: float) -> None:
+        self._minimum = minimum
+        self._threshold = threshold
+
+    def judge(self, candidate: Candidate) -> Verdict | None:
+        """Judge a complete answer."""
+        confidence = measure(candidate)
+        if confidence is None:
+            return Verdict(
+                gate=self.name, result=VerdictResult.UNMEASURED, reason="no_measure", detail="nothing to measure it by"
+            )
+        if confidence >= self._minimum:
+            result, reason = VerdictResult.PASS, ""
+        elif confidence >= self._threshold:
+            result, reason = VerdictResult.UNSURE, "nearly_sure"
+        else:
+            result, reason = VerdictResult.LOW, "low_confidence"
+        return Verdict(
+            gate=self.name,
+            result=result,
+            confidence=confidence,
+            reason=reason,
+            detail=f"{confidence:.3f}, accepted from {self._minimum:g}, escalated below {self._threshold:g}",
+        )
+
+
+def measure(candidate: Candidate) -> float | None:
+    """Give the confidence, 0 to 1, or None when nothing tells."""
+    if candidate.labels:
+        if candidate.label_probabilities:
+            return candidate.label_probabilities.get(candidate.text, 0.0)
+        return _product(candidate.logprobs, candidate.text) if candidate.logprobs else None
+    if candidate.is_json and candidate.logprobs:
+        carrying = [token.logprob for token in candidate.logprobs if not _STRUCTURE.issuperset(token.token)]
+        return _bounded(sum(carrying) / len(carrying)) if carrying else None
+    return None
+
+
+def _product(tokens: Sequence[TokenLogprob], label: str) -> float | None:
+    """Give the probability of the tokens that spell the label, without white space and marks around it."""
+    spelled = [token.logprob for token in tokens if any(map(str.isalnum, token.token))]
+    return _bounded(sum(spelled)) if spelled and label else None
+
+
+def _bounded(logprob: float) -> float:
+    return min(1.0, math.exp(min(0.0, logprob)))

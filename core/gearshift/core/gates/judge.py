@@ -1,0 +1,119 @@
+"""All gates on one answer, and what follows (the table of design 7).
+
+Rules: pure. Every gate is asked, so that the answer carries every verdict; a hard failure outranks confidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from gearshift.core.answer import Verdict
+from gearshift.core.blueprint import ChainPolicy
+from gearshift.core.gates.base import Candidate, Gate
+from gearshift.core.gates.confidence import ConfidenceGate
+from gearshift.core.gates.labels import LabelsGate
+from gearshift.core.gates.refusal import RefusalGate
+from gearshift.core.gates.repetition import RepetitionGate
+from gearshift.core.gates.schema import SchemaGate
+from gearshift.core.gates.truncation import TruncationGate
+from gearshift.core.words import VerdictResult
+
+
+class Finding(Enum):
+    """What the gates come to."""
+
+    ACCEPT = "accept"
+    UNSURE = "unsure"
+    """Between the thresholds: a second look, or escalate."""
+    POOR = "poor"
+    """A low confidence, or one that cannot be measured though it is required."""
+    HARD = "hard"
+    """The answer cannot be used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """The verdicts on an answer and what they come to.
+
+    Args:
+        valid: no hard failure: it may be returned as the best, should nothing be accepted.
+        summary: a sentence on why it was not accepted; empty when it was.
+
+    """
+
+    finding: Finding
+    verdicts: tuple[Verdict, ...]
+    confidence: float | None
+    valid: bool
+    summary: str
+
+
+class Judge:
+    """The gates of one policy."""
+
+    def __init__(self, policy: ChainPolicy, own: Sequence[Gate] = ()) -> None:
+        gates: list[Gate] = [TruncationGate(), LabelsGate()]
+        if policy.enforce_schema:
+            gates.append(SchemaGate())
+        if policy.check_coherence:
+            self._refusal, self._repetition = RefusalGate(), RepetitionGate()
+            gates += [self._refusal, self._repetition]
+        self._windows = [self._repetition] if policy.check_coherence else []
+        gates += [*own, ConfidenceGate(policy.min_confidence, policy.escalation_threshold)]
+        self._gates = gates
+        self._require_confidence = policy.require_confidence
+
+    def judge(self, candidate: Candidate) -> Judgement:
+        """Ask every gate."""
+        verdicts: list[Verdict] = []
+        confidence: float | None = None
+        hard: Verdict | None = None
+        soft: Verdict | None = None
+        for gate in self._gates:
+            verdict = gate.judge(candidate)
+            if verdict is None:
+                continue
+            verdicts.append(verdict)
+            if verdict.confidence is not None:
+                confidence = verdict.confidence if confidence is None else min(confidence, verdict.confidence)
+            if verdict.result is VerdictResult.FAIL:
+                hard = hard or verdict
+            elif verdict.result is not VerdictResult.PASS and (soft is None or _weight(verdict) > _weight(soft)):
+                soft = verdict
+        finding = Finding.ACCEPT
+        if hard is not None:
+            finding = Finding.HARD
+        elif soft is not None:
+            finding = self._soft(soft, confidence)
+        cause = hard or soft
+        return Judgement(
+            finding=finding,
+            verdicts=tuple(verdicts),
+            confidence=confidence,
+            valid=hard is None,
+            summary="" if finding is Finding.ACCEPT or cause is None else f"{cause.gate}: {cause.detail}",
+        )
+
+    def judge_window(self, text: str) -> Verdict | None:
+        """Give a hard failure that the text so far already is, or None."""
+        for gate in self._windows:
+            verdict = gate.judge_window(text)
+            if verdict is not None:
+                return verdict
+        return None
+
+    def _soft(self, verdict: Verdict, confidence: float | None) -> Finding:
+        if verdict.result is VerdictResult.LOW:
+            return Finding.POOR
+        if verdict.result is VerdictResult.UNSURE:
+            return Finding.UNSURE
+        return Finding.POOR if self._require_confidence and confidence is None else Finding.ACCEPT
+
+
+_WEIGHTS = {VerdictResult.LOW: 3, VerdictResult.UNSURE: 2, VerdictResult.UNMEASURED: 1}
+
+
+def _weight(verdict: Verdict) -> int:
+    return _WEIGHTS.get(verdict.result, 0)

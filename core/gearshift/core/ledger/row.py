@@ -1,0 +1,115 @@
+"""What the ledger keeps: a row for every attempt, and what callers said became of an answer.
+
+Rules: values only; built on the request's path, so building is cheap and formatting is left to the writer. No prompt,
+answer or key is in a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from gearshift.core.answer import AttemptRecord, Verdict
+from gearshift.core.request import Resolution
+from gearshift.core.words import OutcomeVerdict, TaskType, VerdictResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerCall:
+    """What all rows of one request share.
+
+    Args:
+        declared: whether the task stands in the configuration.
+        chain: the chain's name.
+        config_revision: hash of the configuration that was in force.
+        stream: whether the answer was streamed.
+
+    """
+
+    request_id: str
+    tenant: str
+    task_id: str
+    task_type: TaskType
+    declared: bool
+    chain: str
+    config_revision: str
+    stream: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """One attempt; `strongest_usd` is what it would have cost on the chain's strongest model, on the served row only."""
+
+    call: LedgerCall
+    attempt: AttemptRecord
+    strongest_usd: Decimal | None = None
+
+    @property
+    def reason(self) -> str:
+        """One word on why it was left: how it failed, or which gate it did not pass; empty when it was accepted."""
+        if self.attempt.failure is not None:
+            return self.attempt.failure.word
+        for verdict in self.attempt.verdicts:
+            if verdict.result in (VerdictResult.FAIL, VerdictResult.LOW):
+                return verdict.reason or verdict.gate
+        return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeReport:
+    """The caller's word on an answer.
+
+    Args:
+        correction: what it should have been; kept so that gates can learn, never logged.
+        reported_at: seconds since the epoch.
+
+    """
+
+    request_id: str
+    tenant: str
+    verdict: OutcomeVerdict
+    correction: str = ""
+    reported_at: float
+
+
+def rows_of(
+    attempts: Iterable[AttemptRecord],
+    *,
+    request_id: str,
+    resolution: Resolution,
+    chain: str,
+    config_revision: str,
+    stream: bool,
+    strongest_usd: Decimal | None = None,
+) -> tuple[LedgerRow, ...]:
+    """Give the rows of one request, of all its attempts, the abandoned ones too.
+
+    `strongest_usd`, the cost of the served usage on the chain's strongest model, goes to the last served attempt only,
+    so that sums count it once.
+    """
+    call = LedgerCall(
+        request_id=request_id,
+        tenant=resolution.tenant,
+        task_id=resolution.task_id,
+        task_type=resolution.type,
+        declared=resolution.declared,
+        chain=chain,
+        config_revision=config_revision,
+        stream=stream,
+    )
+    rows = [LedgerRow(call, attempt) for attempt in attempts]
+    if strongest_usd is not None:
+        for index in range(len(rows) - 1, -1, -1):
+            if rows[index].attempt.served:
+                rows[index] = LedgerRow(call, rows[index].attempt, strongest_usd)
+                break
+    return tuple(rows)
+
+
+def verdicts_text(verdicts: Iterable[Verdict]) -> str:
+    """Give verdicts as one line, such as "schema:pass confidence:low:0.612"."""
+    return " ".join(
+        f"{each.gate}:{each.result.word}" + ("" if each.confidence is None else f":{each.confidence:.3f}")
+        for each in verdicts
+    )

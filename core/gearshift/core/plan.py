@@ -1,0 +1,232 @@
+"""Which stages of a chain may serve a call, in which order, and why the others may not (design 5.2, 5.3).
+
+Rules: pure; health and prices are asked through what is passed in. Every stage of the chain is either planned or
+skipped with a reason. Sensitivity is checked here, at load, and again before each call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from gearshift.core.admission import Guard
+from gearshift.core.answer import SkippedStage, Usage
+from gearshift.core.blueprint import Stage
+from gearshift.core.catalogue import Feature, Model
+from gearshift.core.catalogue.money import machine_cost
+from gearshift.core.estimate import Estimator
+from gearshift.core.request import Image, JsonOutput, Request
+from gearshift.core.resolve import Resolved
+from gearshift.core.words import Complexity, Sensitivity
+
+_MEASURED_FROM = 20
+"""Attempts from which measured acceptance is trusted."""
+_PROBE_SHARE = 0.02
+"""How often a stage that does not pay is tried all the same, so that its figures stay fresh."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedStage:
+    """A stage that may be tried, and what one try is expected to take."""
+
+    stage: Stage
+    input_tokens: int
+    output_tokens: int
+    expected_cost: Decimal | None
+    """USD; None when the price is unknown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Stages to try, in order, and those that are not."""
+
+    stages: tuple[PlannedStage, ...]
+    skipped: tuple[SkippedStage, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What a call asks of a model."""
+
+    features: tuple[tuple[frozenset[Feature], str], ...]
+    """Each: any one of these features, and what it is needed for."""
+    characters: int
+    images: int
+    max_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caps:
+    """What the caller's policy adds to the chain's, already merged."""
+
+    max_cost_usd: Decimal | None
+    allowed_models: frozenset[str]
+    allowed_providers: frozenset[str]
+    require_confidence: bool
+
+
+def needs_of(request: Request, resolved: Resolved, characters: int, images: int, max_tokens: int | None) -> Needs:
+    """Say what a call asks of a model."""
+    features: list[tuple[frozenset[Feature], str]] = []
+    if request.tools:
+        features.append((frozenset({Feature.TOOLS}), "tools"))
+    if images and any(isinstance(part, Image) for message in request.messages for part in message.parts):
+        features.append((frozenset({Feature.IMAGES}), "images"))
+    if isinstance(resolved.output, JsonOutput):
+        features.append((frozenset({Feature.JSON_SCHEMA, Feature.JSON_OBJECT}), "JSON"))
+    return Needs(features=tuple(features), characters=characters, images=images, max_tokens=max_tokens)
+
+
+_CONFIDENCE = (frozenset({Feature.LOGPROBS, Feature.LABELS}), "log-probabilities, since confidence is required")
+
+
+def plan(
+    resolved: Resolved,
+    needs: Needs,
+    caps: Caps,
+    estimator: Estimator,
+    guard_of: Callable[[Stage], Guard],
+    at: datetime,
+    now: float,
+    chance: float,
+) -> Plan:
+    """Plan a call.
+
+    Args:
+        at: for prices that follow the clock, UTC.
+        now: for breakers, seconds, monotonic.
+        chance: a random number in [0, 1), for probing stages that do not pay.
+
+    """
+    kept: list[PlannedStage] = []
+    skipped: list[SkippedStage] = []
+    features = (*needs.features, _CONFIDENCE) if caps.require_confidence else needs.features
+    task_id = resolved.resolution.task_id
+    for stage in resolved.chain.stages:
+        model = stage.model
+        entered = estimator.input_tokens(needs.characters, needs.images, model)
+        limit = smallest(needs.max_tokens, stage.max_tokens)
+        written = estimator.output_tokens(task_id, model, limit)
+        cost = expected_cost(stage, entered, written, guard_of, at)
+        why = (
+            not_allowed(stage, resolved.resolution.sensitivity, caps)
+            or _too_weak(stage, resolved)
+            or _unfit(model, entered, limit, features)
+            or _too_dear(cost, caps)
+            or _broken(guard_of(stage), now)
+        )
+        if why is None:
+            kept.append(PlannedStage(stage=stage, input_tokens=entered, output_tokens=written, expected_cost=cost))
+        else:
+            skipped.append(SkippedStage(stage=stage.ref, reason=why[0], detail=why[1]))
+    if not resolved.complexity_declared:
+        wanted = resolved.resolution.complexity
+        kept.sort(key=lambda planned: planned.stage.ref.capability < wanted)
+    if resolved.chain.adaptive and chance >= _PROBE_SHARE:
+        kept = _that_pay(kept, skipped, guard_of)
+    return Plan(stages=tuple(kept), skipped=tuple(skipped))
+
+
+def not_allowed(stage: Stage, sensitivity: Sensitivity, caps: Caps) -> tuple[str, str] | None:
+    """Give why a stage may not see the call: clearance or an allow-list."""
+    provider = stage.provider
+    if provider.clearance < sensitivity:
+        return "clearance", f"{provider.name} is cleared for {provider.clearance.word}, the task is {sensitivity.word}"
+    if sensitivity is Sensitivity.RESTRICTED and not provider.secure:
+        return "clearance", f"{provider.name} is reached without TLS over a network, which restricted tasks forbid"
+    if caps.allowed_models and stage.model.id not in caps.allowed_models:
+        return "policy", f"{stage.model.id} is not among the allowed models"
+    if caps.allowed_providers and provider.name not in caps.allowed_providers:
+        return "policy", f"{provider.name} is not among the allowed providers"
+    return None
+
+
+def expected_cost(
+    stage: Stage, input_tokens: int, output_tokens: int, guard_of: Callable[[Stage], Guard], at: datetime
+) -> Decimal | None:
+    """Give what one try is expected to cost, USD; None when the price is unknown."""
+    if stage.model.self_hosted:
+        return machine_time_cost(stage, guard_of(stage).figures.total_ms / 1000)
+    return token_cost(stage.model, Usage(input_tokens=input_tokens, output_tokens=output_tokens), at)
+
+
+def token_cost(model: Model, usage: Usage, at: datetime) -> Decimal | None:
+    """Give what tokens cost, USD; None when the price is unknown."""
+    return None if model.prices is None else model.prices.cost(usage, at)
+
+
+def machine_time_cost(stage: Stage, busy_s: float) -> Decimal | None:
+    """Give what so many busy seconds of a self-hosted model cost, USD; None when its machine's price is unknown."""
+    provider = stage.provider
+    if provider.cost_per_hour_usd is None:
+        return None
+    return machine_cost(provider.cost_per_hour_usd, busy_s, provider.parallelism)
+
+
+def smallest(*values: int | None) -> int | None:
+    """Give the smallest of those that are not None, or None."""
+    return min((value for value in values if value is not None), default=None)
+
+
+def _too_weak(stage: Stage, resolved: Resolved) -> tuple[str, str] | None:
+    wanted: Complexity = resolved.resolution.complexity
+    if resolved.complexity_declared and stage.ref.capability < wanted:
+        return "capability", f"{stage.model.id} is trusted with {stage.ref.capability.word}, the task is {wanted.word}"
+    return None
+
+
+def _unfit(
+    model: Model, input_tokens: int, max_tokens: int | None, features: tuple[tuple[frozenset[Feature], str], ...]
+) -> tuple[str, str] | None:
+    if model.context_tokens and input_tokens + min(max_tokens or 1, 1024) > model.context_tokens:
+        return "context", f"about {input_tokens} tokens do not fit {model.id}'s {model.context_tokens}"
+    for any_of, what in features:
+        if not any_of & model.features:
+            return "feature", f"{model.id} lacks what the call needs: {what}"
+    return None
+
+
+def _too_dear(cost: Decimal | None, caps: Caps) -> tuple[str, str] | None:
+    if caps.max_cost_usd is None:
+        return None
+    if cost is None:
+        return "cap", f"the price is unknown, so a cap of {caps.max_cost_usd} USD cannot be kept"
+    if cost > caps.max_cost_usd:
+        return "cap", f"one try is expected to cost {cost:f} USD, more than the cap of {caps.max_cost_usd}"
+    return None
+
+
+def _broken(guard: Guard, now: float) -> tuple[str, str] | None:
+    if guard.breaker.permits(now):
+        return None
+    return "breaker", f"the breaker of {guard.name} is open ({guard.breaker.reason})"
+
+
+def _that_pay(
+    kept: list[PlannedStage], skipped: list[SkippedStage], guard_of: Callable[[Stage], Guard]
+) -> list[PlannedStage]:
+    """Drop stages whose try costs more than it saves: cost > p_accept x cost of the rest."""
+    paying: list[PlannedStage] = []
+    rest: Decimal | None = None
+    for planned in reversed(kept):
+        figures = guard_of(planned.stage).figures
+        cost = planned.expected_cost
+        if rest is not None and cost is not None and figures.attempts >= _MEASURED_FROM:
+            accepted = Decimal(figures.accepted) / figures.attempts
+            if cost > accepted * rest:
+                skipped.append(
+                    SkippedStage(
+                        stage=planned.stage.ref,
+                        reason="does_not_pay",
+                        detail=f"a try costs {cost:f} USD and saves {accepted:.2f} of {rest:f} USD",
+                    )
+                )
+                continue
+            rest = cost + (1 - accepted) * rest
+        else:
+            rest = cost
+        paying.append(planned)
+    paying.reverse()
+    return paying

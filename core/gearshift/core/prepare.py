@@ -1,0 +1,348 @@
+"""From a caller's request to a call that can run: understood, limited, planned.
+
+Rules: synchronous, no I/O; every refusal happens here, before anything is spent. The caller's policy only tightens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import anyio
+
+from gearshift.core.admission import Admission, AnyBucket, Guard
+from gearshift.core.answer import Completion
+from gearshift.core.blueprint import Blueprint, ChainPolicy, Stage
+from gearshift.core.call import PreparedCall
+from gearshift.core.errors import ChainExhaustedError, DeadlineError, NoStageError, PromptNotCachedError, invalid
+from gearshift.core.estimate import Estimator, measure
+from gearshift.core.gates import Gate, Judge
+from gearshift.core.observer import CallContext
+from gearshift.core.plan import Caps, Plan, needs_of, plan, smallest
+from gearshift.core.prompt import EMPTY_PROMPT, FilledPrompt, fill
+from gearshift.core.promptcache import PromptCache
+from gearshift.core.request import (
+    JsonOutput,
+    Parameters,
+    Policy,
+    Request,
+    StreamPolicy,
+    SystemPrompt,
+    ToolResult,
+)
+from gearshift.core.resolve import Classifier, Resolved, resolve
+from gearshift.core.schema import Schema, SchemaCache, SchemaError, SchemaLimitError
+from gearshift.core.validation import validate
+from gearshift.core.words import Outcome
+
+COMPLETED_MARGIN_S = 0.05
+"""How long before the caller's deadline a stream ends, so that `completed` is still seen (streams.md 17)."""
+_MOST_JUDGES = 256
+
+
+class Preparer:
+    """Prepares calls under one configuration. Shared by all calls of a router."""
+
+    def __init__(
+        self,
+        blueprint: Blueprint,
+        classifier: Classifier | None,
+        prompts: PromptCache,
+        schemas: SchemaCache,
+        admission: Admission,
+        estimator: Estimator,
+        gates: Sequence[Gate],
+        chance: random.Random,
+    ) -> None:
+        self._blueprint = blueprint
+        self._classifier = classifier
+        self._prompts = prompts
+        self._schemas = schemas
+        self._admission = admission
+        self._estimator = estimator
+        self._gates = gates
+        self._chance = chance
+        self._judges: OrderedDict[ChainPolicy, Judge] = OrderedDict()
+        self._cache_keys: OrderedDict[tuple[str, str], str] = OrderedDict()
+
+    def prepare(self, request: Request) -> PreparedCall:
+        """Understand and plan a call.
+
+        Raises:
+            InvalidRequestError, UnknownTaskError, ForbiddenError, PromptNotCachedError, NoStageError, DeadlineError: it
+                cannot be served.
+            ChainExhaustedError: it could be, but every stage is out of use for now.
+
+        """
+        began = time.monotonic()
+        validate(request)
+        ends_at = call_ends_at(began, self._blueprint.config.defaults.deadline_s)
+        resolved = resolve(request, self._blueprint, self._classifier)
+        prompt, prompt_key, notes = self._prompt(request, resolved, began)
+        policy = _tightened(resolved.policy, request.policy)
+        schema = self._schema(resolved)
+        self._check_tools(request)
+        parameters = _parameters(request.parameters, resolved)
+        characters, images = measure(request, prompt.static) if not prompt.dynamic else _measured(request, prompt)
+        caps = caps_of(request.policy, resolved, policy)
+        guard_of = _GuardOf(self._admission, began)
+        planned = plan(
+            resolved,
+            needs_of(request, resolved, characters, images, parameters.max_tokens),
+            caps,
+            self._estimator,
+            guard_of,
+            datetime.now(UTC),
+            began,
+            self._chance.random(),
+        )
+        return PreparedCall(
+            request=request,
+            resolved=resolved,
+            plan=_tool_loop_first(planned, request),
+            policy=policy,
+            caps=caps,
+            stream=_stream(request, resolved, self._blueprint.stream),
+            context=CallContext(
+                request_id=request.request_id,
+                resolution=resolved.resolution,
+                chain=resolved.chain.name,
+                stream=request.stream is not None,
+                revision=self._blueprint.revision,
+            ),
+            judge=self._judge(policy),
+            prompt=prompt,
+            prompt_key=prompt_key,
+            notes=notes,
+            parameters=parameters,
+            schema=schema,
+            buckets=self._buckets(resolved, began),
+            cache_key=self._cache_key(request.tenant, resolved),
+            max_attempts=min(policy.max_attempts, request.policy.max_attempts or policy.max_attempts),
+            max_hops=_least(policy.max_hops, request.policy.max_hops),
+            characters=characters,
+            images=images,
+            began=began,
+            ends_at=ends_at,
+        )
+
+    def require_stage(self, call: PreparedCall) -> None:
+        """Check that a call has a stage to run on.
+
+        Raises:
+            NoStageError: no stage may ever serve it.
+            ChainExhaustedError: some could, but are out of use for now.
+
+        """
+        if call.plan.stages:
+            return
+        why = "; ".join(f"{each.stage.provider}/{each.stage.model}: {each.detail}" for each in call.plan.skipped)
+        message = f"no stage of the chain {call.resolved.chain.name} may serve this call: {why}"
+        broken = [each for each in call.plan.skipped if each.reason == "breaker"]
+        if not broken:
+            raise NoStageError(message)
+        positions = {each.stage.position for each in broken}
+        now = time.monotonic()
+        waits = [
+            self._admission.state_of(stage, now).breaker.probe_in(now)
+            for stage in call.resolved.chain.stages
+            if stage.ref.position in positions
+        ]
+        completion = Completion(outcome=Outcome.FAILED, skipped=call.plan.skipped)
+        raise ChainExhaustedError(message, attempts=(), completion=completion, retry_after_s=max(0.05, min(waits)))
+
+    def _prompt(self, request: Request, resolved: Resolved, now: float) -> tuple[FilledPrompt, str, tuple[str, ...]]:
+        """Give the system prompt, its key in the cache, and what the caller should know of it."""
+        system, declared = request.system, resolved.declared
+        if system is None or (system.text is None and system.key is None):
+            if declared is None or not declared.prompt:
+                if system is not None and system.variables:
+                    fill("", system.variables)
+                return EMPTY_PROMPT, "", ()
+            variables = system.variables if system is not None else {}
+            system = SystemPrompt(text=declared.prompt, variables=variables, static=True)
+        if system.key is not None:
+            text = self._prompts.get(request.tenant, system.key, now)
+            if text is None:
+                raise PromptNotCachedError("this prompt key is unknown or has run out: send the prompt's text again")
+            return fill(text, system.variables), system.key, ()
+        text = system.text or ""
+        filled = fill(text, system.variables)
+        key, note = self._prompts.keep(
+            request.tenant, request.task.id, resolved.definition_hash, text, static=system.static, now=now
+        )
+        return filled, key, (note,) if note else ()
+
+    def _schema(self, resolved: Resolved) -> Schema | None:
+        output = resolved.output
+        if not isinstance(output, JsonOutput) or not output.schema:
+            return None
+        return self._compiled(output.schema, "call.output.json.schema")
+
+    def _check_tools(self, request: Request) -> None:
+        for index, tool in enumerate(request.tools):
+            if tool.parameters_schema:
+                self._compiled(tool.parameters_schema, f"call.tools[{index}].parameters_schema")
+
+    def _compiled(self, text: str, field: str) -> Schema:
+        try:
+            return self._schemas.get(text)
+        except (SchemaError, SchemaLimitError) as error:
+            raise invalid(field, f"{error}") from error
+
+    def _judge(self, policy: ChainPolicy) -> Judge:
+        judge = self._judges.get(policy)
+        if judge is None:
+            judge = self._judges[policy] = Judge(policy, self._gates)
+            if len(self._judges) > _MOST_JUDGES:
+                self._judges.popitem(last=False)
+        return judge
+
+    def _buckets(self, resolved: Resolved, now: float) -> tuple[AnyBucket, ...]:
+        tenant = self._admission.shared_buckets("tenant", resolved.resolution.tenant, resolved.tenant.limits, now)
+        if resolved.declared is None or resolved.declared.limits is None:
+            return tuple(tenant)
+        task = self._admission.shared_buckets("task", resolved.declared.id, resolved.declared.limits, now)
+        return (*tenant, *task)
+
+    def _cache_key(self, tenant: str, resolved: Resolved) -> str:
+        """Give what providers may route their caches by: a hash that tells nobody the tenant's name."""
+        key = (tenant, resolved.definition_hash)
+        known = self._cache_keys.get(key)
+        if known is None:
+            known = hashlib.sha256(f"{len(tenant)}:{tenant}{resolved.definition_hash}".encode()).hexdigest()[:32]
+            self._cache_keys[key] = known
+            if len(self._cache_keys) > 4096:
+                self._cache_keys.popitem(last=False)
+        return known
+
+
+class _GuardOf:
+    """Gives each stage's guard, once."""
+
+    __slots__ = ("_admission", "_known", "_now")
+
+    def __init__(self, admission: Admission, now: float) -> None:
+        self._admission = admission
+        self._now = now
+        self._known: dict[int, Guard] = {}
+
+    def __call__(self, stage: Stage) -> Guard:
+        guard = self._known.get(stage.ref.position)
+        if guard is None:
+            guard = self._known[stage.ref.position] = self._admission.state_of(stage, self._now)
+        return guard
+
+
+def call_ends_at(now: float, default_s: float) -> float:
+    """Give when a call must have ended, by the enclosing scope or the default; seconds, monotonic.
+
+    Raises:
+        DeadlineError: it has already passed.
+
+    """
+    deadline = anyio.current_effective_deadline()
+    remaining = default_s if deadline == float("inf") else deadline - anyio.current_time()
+    if remaining <= 0:
+        raise DeadlineError("the deadline has already passed")
+    return now + max(remaining - COMPLETED_MARGIN_S, remaining / 2)
+
+
+def _tightened(policy: ChainPolicy, asked: Policy) -> ChainPolicy:
+    """Give the policy with what the caller asks, where that is stricter."""
+    least = max(policy.min_confidence, asked.min_confidence or 0.0)
+    threshold = max(policy.escalation_threshold, asked.escalation_threshold or 0.0)
+    valid = policy.require_valid or asked.require_valid
+    confidence = policy.require_confidence or asked.require_confidence
+    second_look = policy.second_look and not asked.no_second_look
+    if (
+        least == policy.min_confidence
+        and threshold == policy.escalation_threshold
+        and valid == policy.require_valid
+        and confidence == policy.require_confidence
+        and second_look == policy.second_look
+    ):
+        return policy
+    return replace(
+        policy,
+        min_confidence=max(least, threshold),
+        escalation_threshold=threshold,
+        require_valid=valid,
+        require_confidence=confidence,
+        second_look=second_look,
+    )
+
+
+def caps_of(asked: Policy, resolved: Resolved, policy: ChainPolicy) -> Caps:
+    """Give the chain's, the tenant's and the caller's caps and allow-lists, merged.
+
+    Raises:
+        NoStageError: tenant and caller have no model in common.
+
+    """
+    costs = [cost for cost in (policy.max_cost_usd, asked.max_cost_usd) if cost is not None]
+    models = asked.allowed_models
+    if resolved.tenant.models:
+        theirs = frozenset(resolved.tenant.models)
+        models = models & theirs if models else theirs
+        if not models:
+            raise NoStageError("none of the allowed models is open to this tenant")
+    return Caps(
+        max_cost_usd=min(costs) if costs else None,
+        allowed_models=models,
+        allowed_providers=asked.allowed_providers,
+        require_confidence=policy.require_confidence,
+    )
+
+
+def _parameters(asked: Parameters, resolved: Resolved) -> Parameters:
+    """Give the caller's parameters, with the declared task's where the caller says nothing."""
+    declared = resolved.declared
+    if declared is None or (declared.max_tokens is None and declared.temperature is None):
+        return asked
+    return replace(
+        asked,
+        max_tokens=smallest(asked.max_tokens, declared.max_tokens),
+        temperature=declared.temperature if asked.temperature is None else asked.temperature,
+    )
+
+
+def _stream(request: Request, resolved: Resolved, default: StreamPolicy) -> StreamPolicy:
+    declared = resolved.declared.stream if resolved.declared is not None else default
+    asked = request.stream
+    if asked is None:
+        return declared
+    return replace(
+        asked,
+        hold_back_tokens=declared.hold_back_tokens if asked.hold_back_tokens is None else asked.hold_back_tokens,
+        hold_back_ms=declared.hold_back_ms if asked.hold_back_ms is None else asked.hold_back_ms,
+    )
+
+
+def _measured(request: Request, prompt: FilledPrompt) -> tuple[int, int]:
+    characters, images = measure(request, prompt.static)
+    return characters + len(prompt.dynamic), images
+
+
+def _tool_loop_first(planned: Plan, request: Request) -> Plan:
+    """Put the model first that an open tool loop runs on."""
+    if not request.messages or not any(isinstance(part, ToolResult) for part in request.messages[-1].parts):
+        return planned
+    for message in reversed(request.messages):
+        state = message.provider_state
+        if state is not None:
+            order = sorted(
+                planned.stages,
+                key=lambda each: (each.stage.provider.name, each.stage.model.id) != (state.provider, state.model),
+            )
+            return replace(planned, stages=tuple(order))
+    return planned
+
+
+def _least(cap: int, asked: int | None) -> int:
+    return cap if asked is None else min(cap, asked)

@@ -1,0 +1,159 @@
+"""OpenAI's chat and embeddings formats: OpenAI, Groq, DeepSeek, vLLM, llama.cpp and every compatible server.
+
+Rules: how servers differ is data (`_openai_dialects.py`); what is sent is built in `_openai_request.py` and what comes
+back is read in `_openai_answer.py`, both pure. Here is only the order of things: send, read, fold, close.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+from http import HTTPStatus
+
+from gearshift.core.failures import ProviderFailure
+from gearshift.core.http import Http, HttpResponse
+from gearshift.core.provider import Account, Chunk, EmbedCall, EmbedResult, ProviderCall, Timeouts
+from gearshift.core.providers._openai_answer import AnswerFold, kind_of_error, vectors
+from gearshift.core.providers._openai_dialects import DIALECTS, Dialect
+from gearshift.core.providers._openai_request import chat_request, embed_request, encoded
+from gearshift.core.providers._wire import SseSplitter, failure, is_html, is_json, malformed, retry_after_s
+
+_ERROR_LIMIT = 1024 * 1024
+"""Longest error answer that is read, bytes."""
+
+
+class OpenAiProvider:
+    """Models behind OpenAI's format. Tasks may share it; `http` is its owner's to close.
+
+    Args:
+        http: the connections.
+        dialect: a name in DIALECTS; empty is `compatible`.
+
+    Raises:
+        ValueError: there is no such dialect.
+    """
+
+    def __init__(self, http: Http, dialect: str = "") -> None:
+        name = dialect or "compatible"
+        if name not in DIALECTS:
+            raise ValueError(f"no dialect {dialect!r}; there are {', '.join(DIALECTS)}")
+        self._http = http
+        self._dialect: Dialect = DIALECTS[name]
+
+    async def stream(self, call: ProviderCall) -> AsyncGenerator[Chunk]:
+        """Give the answer, one chunk an upstream read; a unary call gives one."""
+        request = chat_request(call, self._dialect)
+        fold = AnswerFold(
+            want_reasoning=call.want_reasoning,
+            keep_reasoning=self._dialect.state_from_reasoning,
+            may_be_empty=bool(call.prefill or call.parameters.stop),
+        )
+        notes = tuple(request.notes)
+        body = encoded(request.body)
+        response = await self._open(call.account, call.timeouts, request.path, body, stream=call.stream)
+        try:
+            _check_page(response)
+            if call.stream and not is_json(response.headers.get("content-type", "")):
+                splitter = SseSplitter()
+                while not fold.done:
+                    data = await response.read()
+                    chunk = Chunk()
+                    for payload in splitter.feed(data) if data else splitter.finish():
+                        fold.add(payload, chunk)
+                    if fold.moved:
+                        fold.moved = False
+                        response.progress()
+                    if chunk.parts or chunk.logprobs:
+                        chunk.notes, notes = notes, ()
+                        yield chunk
+                    if not data:
+                        break
+                last = Chunk()
+            else:
+                # Asked for, or from a server that does not stream: the whole answer is one chunk, the last.
+                last = Chunk()
+                if body := (await response.read_all()).strip():
+                    fold.add_whole(body, last)
+            try:
+                fold.end(last)
+            except ProviderFailure:
+                if fold.usage is not None:
+                    yield Chunk(usage=fold.usage)
+                raise
+            last.notes = notes
+            response.finish()
+            yield last
+        finally:
+            response.close()
+
+    async def embed(self, call: EmbedCall) -> EmbedResult:
+        """Give one vector an input."""
+        request = embed_request(call, self._dialect)
+        body = await self.post(call.account, call.timeouts, request.path, encoded(request.body))
+        found, usage = vectors(body, len(call.inputs))
+        return EmbedResult(vectors=found, usage=usage, notes=tuple(request.notes))
+
+    async def post(self, account: Account, timeouts: Timeouts, path: str, body: bytes) -> bytes:
+        """Send a body to a path under the account's base URL and give the whole answer.
+
+        Raises:
+            ProviderFailure: as `stream`.
+        """
+        response = await self._open(account, timeouts, path, body, stream=False)
+        try:
+            _check_page(response)
+            return await response.read_all()
+        finally:
+            response.close()
+
+    async def aclose(self) -> None:
+        """Do nothing: the connections are their owner's."""
+
+    async def _open(
+        self, account: Account, timeouts: Timeouts, path: str, body: bytes, *, stream: bool
+    ) -> HttpResponse:
+        """Send a request; only a success comes back."""
+        headers = {"accept": "text/event-stream" if stream else "application/json"}
+        if account.api_key:
+            headers["authorization"] = f"Bearer {account.api_key}"
+        for name, value in account.headers.items():
+            headers[name.lower()] = value
+        response = await self._http.open(
+            url=_url(account.base_url, path), headers=headers, body=body, timeouts=timeouts, stream=stream
+        )
+        if response.status == HTTPStatus.OK:
+            return response
+        try:
+            raise await _refused(response)
+        finally:
+            response.close()
+
+
+def _url(base_url: str, path: str) -> str:
+    """Give the address of a path: a bare socket has OpenAI's under /v1, and DeepSeek's beta stands beside /v1."""
+    base = base_url.rstrip("/")
+    if base.startswith("unix://") and base.endswith(".sock"):
+        base += "/v1"
+    if path.startswith("/beta/"):
+        base = base.removesuffix("/v1").removesuffix("/beta")
+    return base + path
+
+
+def _check_page(response: HttpResponse) -> None:
+    if is_html(response.headers.get("content-type", "")):
+        raise malformed("a web page came instead of an answer; check the base URL", status=response.status)
+
+
+async def _refused(response: HttpResponse) -> ProviderFailure:
+    """Give the failure that an error answer means."""
+    status = response.status
+    if status < HTTPStatus.BAD_REQUEST:
+        return malformed(
+            "the provider answered neither with success nor with an error; check the base URL", status=status
+        )
+    try:
+        body = await response.read_all(_ERROR_LIMIT)
+    except ProviderFailure:  # the status has said enough
+        body = b""
+    kind = kind_of_error(status, body)
+    return failure(kind, status=status, retry_after_s=retry_after_s(response.headers, now=time.time()))

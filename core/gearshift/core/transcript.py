@@ -1,0 +1,139 @@
+"""What one attempt has written so far.
+
+Rules: pure. The final text is what the caller is to have: the label itself, or the JSON without fences around it.
+Usage that the provider did not report is estimated from what reached us, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gearshift.core.answer import NO_USAGE, Usage
+from gearshift.core.events import ReasoningDelta, TextDelta
+from gearshift.core.failures import ProviderFailure
+from gearshift.core.gates.labels import read_label
+from gearshift.core.provider import Chunk, TokenLogprob
+from gearshift.core.request import JsonOutput, LabelOutput, Output, ToolCall
+from gearshift.core.schema import strip_fence
+from gearshift.core.words import FailureKind, FinishReason, UsageSource
+
+_BILLED_UNSEEN = frozenset(
+    {FailureKind.FIRST_TOKEN_TIMEOUT, FailureKind.IDLE_TIMEOUT, FailureKind.TOTAL_TIMEOUT, FailureKind.EMPTY}
+)
+"""Failures after which a provider may bill the input although nothing came back."""
+
+
+class Transcript:
+    """The sum of an attempt's chunks."""
+
+    __slots__ = (
+        "_calls",
+        "_texts",
+        "finish_reason",
+        "first_token_at",
+        "label_probabilities",
+        "logprobs",
+        "notes",
+        "provider_state",
+        "reasoning_characters",
+        "tokens",
+        "usage",
+    )
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._calls: dict[int, list[str]] = {}
+        self.logprobs: list[TokenLogprob] = []
+        self.usage: Usage | None = None
+        self.finish_reason: FinishReason | None = None
+        self.provider_state: bytes | None = None
+        self.label_probabilities: Mapping[str, float] | None = None
+        self.notes: tuple[str, ...] = ()
+        self.tokens = 0
+        self.reasoning_characters = 0
+        self.first_token_at: float | None = None
+
+    def add(self, chunk: Chunk, now: float) -> None:
+        """Take what one upstream read brought. `now`: seconds, for the time of the first token."""
+        if chunk.parts:
+            if self.first_token_at is None:
+                self.first_token_at = now
+            for part in chunk.parts:
+                if isinstance(part, TextDelta):
+                    self._texts.append(part.text)
+                elif isinstance(part, ReasoningDelta):
+                    self.reasoning_characters += len(part.text)
+                else:
+                    call = self._calls.setdefault(part.index, ["", "", ""])
+                    call[0] = call[0] or part.id
+                    call[1] = call[1] or part.name
+                    call[2] += part.arguments
+        self.tokens += chunk.tokens
+        if chunk.logprobs:
+            self.logprobs += chunk.logprobs
+        if chunk.usage is not None:
+            self.usage = chunk.usage
+        if chunk.finish_reason is not None:
+            self.finish_reason = chunk.finish_reason
+        if chunk.provider_state is not None:
+            self.provider_state = chunk.provider_state
+        if chunk.label_probabilities is not None:
+            self.label_probabilities = chunk.label_probabilities
+        if chunk.notes:
+            self.notes += chunk.notes
+
+    @property
+    def raw(self) -> str:
+        """The text as the model wrote it."""
+        if len(self._texts) > 1:
+            self._texts = ["".join(self._texts)]
+        return self._texts[0] if self._texts else ""
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The tool calls, in order."""
+        return tuple(
+            ToolCall(id=call[0], name=call[1], arguments=call[2] or "{}") for _, call in sorted(self._calls.items())
+        )
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is neither text nor a tool call."""
+        return not self._calls and not self.raw.strip()
+
+    def final(self, output: Output | None) -> str:
+        """Give the text as the caller is to have it."""
+        raw = self.raw
+        if isinstance(output, LabelOutput):
+            label = read_label(raw, output.labels)
+            return raw.strip() if label is None else label
+        return strip_fence(raw) if isinstance(output, JsonOutput) else raw
+
+    def used(self, input_estimate: int, failure: ProviderFailure | None, *, ended: bool) -> Usage:
+        """Give what the attempt used.
+
+        Args:
+            input_estimate: input tokens, should the provider not have reported them.
+            ended: the answer came to its end, so that a reported count is the whole.
+
+        """
+        usage = self.usage
+        if usage is not None and ended:
+            return usage
+        written = sum(map(len, self._texts)) + sum(len(call[2]) for call in self._calls.values())
+        if usage is None and not written and not self.reasoning_characters:
+            unseen = failure is None or (failure.status is None and failure.kind in _BILLED_UNSEEN)
+            return Usage(input_tokens=input_estimate, source=UsageSource.ESTIMATED) if unseen else NO_USAGE
+        output = max(self.tokens, 0) or (written + self.reasoning_characters + 3) // 4
+        if usage is None:
+            return Usage(input_tokens=input_estimate, output_tokens=output, source=UsageSource.ESTIMATED)
+        # Reported at the start (Anthropic's message_start): its input counts, its output is what had come by then.
+        return Usage(
+            input_tokens=usage.input_tokens,
+            output_tokens=max(output, usage.output_tokens),
+            cache_write_tokens=usage.cache_write_tokens,
+            cache_read_tokens=usage.cache_read_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            cache_write_1h_tokens=usage.cache_write_1h_tokens,
+            source=UsageSource.ESTIMATED,
+        )

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gearshift.core.embedded.vectors import pooled, windows
+from gearshift.core.embedded.wire import (
+    completion_body,
+    embeddings_body,
+    fork_body,
+    prompt_usage,
+    read_completion,
+    read_embeddings,
+    read_failure,
+    read_fork,
+)
+from gearshift.core.events import TextDelta
+from gearshift.core.failures import ProviderFailure
+from gearshift.core.request import JsonOutput, Parameters
+from gearshift.core.words import FailureKind, FinishReason
+
+# As seen on xllamacpp 2026.10.11549.
+TOKEN: dict[str, Any] = json.loads(
+    '{"choices":[{"text":" the","index":0,"logprobs":{"content":[{"id":506,"token":" the","bytes":[32,116,104,101],'
+    '"logprob":-1.25,"top_logprobs":[{"id":506,"token":" the","bytes":[32,116,104,101],"logprob":-1.25},{"id":5442,'
+    '"token":" sea","bytes":[32,115,101,97],"logprob":-2.5}]}]},"finish_reason":null}],"created":1795457758,'
+    '"model":"embedded","system_fingerprint":"b0-unknown","object":"text_completion","id":"chatcmpl-1"}'
+)
+END: dict[str, Any] = json.loads(
+    '{"choices":[{"text":"","index":0,"logprobs":null,"finish_reason":"length"}],"created":1795457758,'
+    '"model":"embedded","system_fingerprint":"b0-unknown","object":"text_completion","usage":{"completion_tokens":3,'
+    '"prompt_tokens":8,"total_tokens":11,"prompt_tokens_details":{"cached_tokens":3}},"id":"chatcmpl-1",'
+    '"timings":{"cache_n":3,"prompt_n":5}}'
+)
+
+
+def test_a_streamed_token_is_read_with_its_rival() -> None:
+    chunk = read_completion(TOKEN)
+    assert chunk.parts == [TextDelta(" the")]
+    assert chunk.tokens == 1
+    assert (chunk.logprobs[0].token, chunk.logprobs[0].logprob, chunk.logprobs[0].runner_up) == (" the", -1.25, -2.5)
+    assert chunk.finish_reason is None
+    assert chunk.usage is None
+
+
+def test_the_last_event_carries_usage_and_why_it_ended() -> None:
+    chunk = read_completion(END)
+    assert chunk.parts == []
+    assert chunk.finish_reason is FinishReason.LENGTH
+    assert chunk.usage is not None
+    assert (chunk.usage.input_tokens, chunk.usage.output_tokens, chunk.usage.cache_read_tokens) == (8, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        pytest.param({"choices": []}, FailureKind.MALFORMED, id="no choice"),
+        pytest.param({"choices": [{"finish_reason": None}]}, FailureKind.MALFORMED, id="no text"),
+        pytest.param({"choices": [{"text": "", "finish_reason": "odd"}]}, FailureKind.MALFORMED, id="unknown end"),
+        pytest.param({"error": {"code": 500, "message": "secret"}}, FailureKind.SERVER, id="error in a stream"),
+    ],
+)
+def test_what_cannot_be_read_is_a_failure(answer: dict[str, Any], kind: FailureKind) -> None:
+    with pytest.raises(ProviderFailure) as caught:
+        read_completion(answer)
+    assert caught.value.kind is kind
+    assert "secret" not in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "kind"),
+    [
+        pytest.param(
+            400,
+            {"type": "exceed_context_size_error", "n_prompt_tokens": 9002, "n_ctx": 8192},
+            FailureKind.CONTEXT_LENGTH,
+            id="too long",
+        ),
+        pytest.param(400, {"type": "invalid_request_error"}, FailureKind.INVALID_REQUEST, id="invalid"),
+        pytest.param(503, {"type": "unavailable_error"}, FailureKind.OVERLOAD, id="loading"),
+        pytest.param(404, {"type": "not_found_error"}, FailureKind.INVALID_REQUEST, id="unknown path"),
+        pytest.param(500, {"type": "server_error"}, FailureKind.SERVER, id="fault"),
+        pytest.param(500, None, FailureKind.SERVER, id="no error object"),
+    ],
+)
+def test_error_answers_are_typed(status: int, error: dict[str, Any] | None, kind: FailureKind) -> None:
+    found = read_failure(status, {"error": error})
+    assert found.kind is kind
+    assert found.status == status
+
+
+def test_a_completion_carries_what_the_caller_set_and_no_more() -> None:
+    parameters = Parameters(temperature=0.7, top_p=0.9, max_tokens=5, stop=("END",), seed=-1)
+    body = completion_body([2, 7], parameters, stop=("\nUser:",), stream=True, logprobs=True)
+    assert body == {
+        "prompt": [2, 7],
+        "max_tokens": 5,
+        "temperature": 0.7,
+        "top_p": 0.9,
+        "seed": 4294967295,
+        "stop": ["\nUser:", "END"],
+        "cache_prompt": True,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "repeat_penalty": 1.1,
+        "logprobs": 2,
+    }
+
+
+def test_a_json_answer_is_held_to_its_schema_and_extra_fields_win() -> None:
+    output = JsonOutput(schema='{"type":"object"}')
+    body = completion_body([2], Parameters(), output=output, stream=False, logprobs=False, extra={"max_tokens": 9})
+    assert body["json_schema"] == {"type": "object"}
+    assert "repeat_penalty" not in body  # it would punish the copying that extraction is
+    assert body["max_tokens"] == 9
+    assert completion_body([2], Parameters(), output=JsonOutput(), stream=False, logprobs=False)["json_schema"] == {}
+
+
+def test_a_fork_asks_for_its_ways_alone() -> None:
+    body = fork_body([2, 5], (11, 12))
+    assert body["logit_bias"] == [[11, 100.0], [12, 100.0]]
+    assert (body["n_probs"], body["top_k"], body["n_predict"]) == (2, 2, 1)
+    answer = {
+        "completion_probabilities": [
+            {"id": 12, "prob": 0.25, "top_probs": [{"id": 11, "prob": 0.75}, {"id": 12, "prob": 0.25}]}
+        ],
+        "tokens_evaluated": 2,
+        "timings": {"cache_n": 1},
+    }
+    assert read_fork(answer) == {11: 0.75, 12: 0.25}
+    assert (prompt_usage(answer).input_tokens, prompt_usage(answer).cache_read_tokens) == (2, 1)
+
+
+def test_embeddings_are_put_back_in_order() -> None:
+    assert embeddings_body([[2, 5], [2]])["input"] == [[2, 5], [2]]
+    rows = [{"index": 1, "embedding": [0.0, 1.0]}, {"index": 0, "embedding": [1.0, 0.0]}]
+    assert read_embeddings({"data": rows, "usage": {"prompt_tokens": 3}}) == ([[1.0, 0.0], [0.0, 1.0]], 3)
+
+
+def test_a_long_text_is_cut_into_windows_that_lose_nothing() -> None:
+    assert windows([2, 3, 4, 5, 6, 7], 3) == [[2, 3, 4], [2, 5, 6], [2, 7]]
+    assert windows([2, 3, 4], 3) == [[2, 3, 4]]
+    assert windows([2], 3) == [[2]]
+
+
+def test_windows_count_by_their_length() -> None:
+    assert pooled([[1.0, 0.0], [0.0, 1.0]], [3, 4]) == pytest.approx((0.6, 0.8))
+    assert pooled([[0.0, 0.0]], [1]) == (0.0, 0.0)

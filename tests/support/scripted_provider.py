@@ -1,0 +1,104 @@
+"""A provider that plays scripts: what each upstream call answers, token by token, and how it fails.
+
+It stands where an adapter stands, so that the engine is tested on its own; adapters are tested over real HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+
+import anyio
+
+from gearshift.core.answer import Usage
+from gearshift.core.events import DeltaPart, TextDelta
+from gearshift.core.failures import ProviderFailure
+from gearshift.core.provider import Chunk, EmbedCall, EmbedResult, ProviderCall
+from gearshift.core.words import FailureKind, FinishReason
+
+
+@dataclass(frozen=True, kw_only=True)
+class Script:
+    """One upstream call: chunks, then an end, a failure, or a wait for ever."""
+
+    chunks: Sequence[Chunk] = ()
+    failure: ProviderFailure | None = None
+    hangs: bool = False
+    vectors: tuple[tuple[float, ...], ...] = ()
+
+
+def says(*pieces: str | DeltaPart, usage: Usage | None = None, finish: FinishReason = FinishReason.STOP) -> Script:
+    """Give a call that writes the pieces, one a read, and ends well."""
+    parts = [TextDelta(piece) if isinstance(piece, str) else piece for piece in pieces]
+    chunks = [Chunk(parts=[part], tokens=1) for part in parts]
+    end = Chunk(finish_reason=finish, usage=usage or Usage(input_tokens=10, output_tokens=len(parts)))
+    return Script(chunks=[*chunks, end])
+
+
+def fails(kind: FailureKind, *pieces: str, retry_after_s: float | None = None, status: int | None = None) -> Script:
+    """Give a call that writes the pieces and then fails."""
+    return Script(
+        chunks=[Chunk(parts=[TextDelta(piece)], tokens=1) for piece in pieces],
+        failure=ProviderFailure(kind, f"scripted {kind.word}", retry_after_s=retry_after_s, status=status),
+    )
+
+
+@dataclass
+class ScriptedProvider:
+    """Plays its scripts in order, the last one again and again."""
+
+    scripts: list[Script] = field(default_factory=list[Script])
+    calls: list[ProviderCall] = field(default_factory=list[ProviderCall])
+    embed_calls: list[EmbedCall] = field(default_factory=list[EmbedCall])
+    closed_early: int = 0
+    hanging: anyio.Event = field(default_factory=anyio.Event)
+
+    def _next(self, made: int) -> Script:
+        return self.scripts[min(made, len(self.scripts)) - 1]
+
+    async def stream(self, call: ProviderCall) -> AsyncGenerator[Chunk]:
+        """Play the next script; a unary call gets one chunk of everything."""
+        self.calls.append(call)
+        script = self._next(len(self.calls))
+        ended = False
+        try:
+            if call.stream:
+                for chunk in script.chunks:
+                    yield chunk
+            elif script.failure is None and not script.hangs:
+                yield folded(script.chunks)
+            if script.hangs:
+                self.hanging.set()
+                await anyio.sleep_forever()
+            if script.failure is not None:
+                ended = True
+                raise script.failure
+            ended = True
+        finally:
+            self.closed_early += not ended
+
+    async def embed(self, call: EmbedCall) -> EmbedResult:
+        """Give the next script's vectors."""
+        self.embed_calls.append(call)
+        script = self._next(len(self.embed_calls))
+        if script.failure is not None:
+            raise script.failure
+        vectors = script.vectors or tuple((1.0, float(len(text)), 0.5) for text in call.inputs)
+        return EmbedResult(vectors=vectors, usage=Usage(input_tokens=len(call.inputs)))
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+
+def folded(chunks: Sequence[Chunk]) -> Chunk:
+    """Give all chunks as one."""
+    whole = Chunk()
+    for chunk in chunks:
+        whole.parts += chunk.parts
+        whole.logprobs += chunk.logprobs
+        whole.tokens += chunk.tokens
+        whole.usage = chunk.usage or whole.usage
+        whole.finish_reason = chunk.finish_reason or whole.finish_reason
+        whole.label_probabilities = chunk.label_probabilities or whole.label_probabilities
+        whole.provider_state = chunk.provider_state or whole.provider_state
+    return whole
