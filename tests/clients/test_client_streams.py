@@ -31,7 +31,8 @@ LONG = "Sort mails by what they ask for. " * 20
 async def test_a_stream_folds_to_its_text() -> None:
     answer = Accumulator()
     async with running_fake_router() as (router, address), dial(address) as client:
-        async with client.stream_route(background(), STORY, stream_policy(hold_back_tokens=0)) as stream:
+        policy = stream_policy(hold_back_tokens=0)
+        async with client.stream_route(background(), STORY, policy) as stream:
             shown = [text async for event in stream if (text := answer.apply(event))]
     assert answer.text == "".join(shown) == "once upon a time"
     assert answer.digest_matches()
@@ -160,7 +161,8 @@ async def test_a_slow_reader_stops_the_server_and_loses_nothing() -> None:
 
 async def test_a_watch_has_no_deadline_of_its_own() -> None:
     async with running_fake_router() as (router, address), dial(address) as client:
-        async with client.ops.watch_attempts(background()) as watch:
+        watching = client.ops.watch_attempts(background())
+        async with watching as watch:
             await watch.receive()
     assert router.timeouts[0] is None or router.timeouts[0] > 1e6
 

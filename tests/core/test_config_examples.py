@@ -180,7 +180,7 @@ def test_the_articles_embed_chain_says_why_it_is_dangerous() -> None:
 def test_retired_names_of_the_article_are_told() -> None:
     assert [re.sub(r".*?: ", "", each, count=1) for each in blueprint_of("article.yaml").warnings] == [
         "chains.classify.stages[1].model: Groq has shut down Llama 3 8B; gpt-oss-20b, which Groq names in its place, "
-        "answers",
+        + "answers",
         "chains.extract.stages[0].model: deepseek-chat ended on 2026-07-24; deepseek-flash answers in its place",
     ]
 

@@ -52,12 +52,12 @@ telemetry: {log_chain_position: yes}
     assert problems_of(text) == (
         "gearshift.yaml:1:1: provders: unknown field; did you mean `providers`?",
         "gearshift.yaml:4:18: providers.ollama.connections: must be a whole number from 1 to 10,000, not `1.5`",
-        "gearshift.yaml:5:16: providers.ollama.clearance: `Restricted` is not one of `public`, `internal`, "
-        "`restricted`; did you mean `restricted`?",
+        "gearshift.yaml:5:16: providers.ollama.clearance: `Restricted` is not one of `public`, `internal`, `restricted`"
+        + "; did you mean `restricted`?",
         "gearshift.yaml:7:14: chains.classify.stages: must not be empty",
         "gearshift.yaml:8:23: chains.generate.stages[0].model: is missing",
-        "gearshift.yaml:8:44: chains.generate.order: `writen` is not one of `written`, `adaptive`; "
-        "did you mean `written`?",
+        "gearshift.yaml:8:51: chains.generate.order: `writen` is not one of `written`, `adaptive`; "
+        + "did you mean `written`?",
         "gearshift.yaml:9:33: telemetry.log_chain_position: must be true or false, not `yes`",
     )
 
@@ -94,7 +94,7 @@ telemetry: {log_chain_position: yes}
         pytest.param("a: b: c", "1:5: not YAML: a second `:` in this line", id="two colons"),
         pytest.param("gates:\n\tx: 1", "2:1: a tab may not indent", id="a tab"),
         pytest.param("gates: {", "not YAML", id="open bracket"),
-        pytest.param("version: 1\n---\nversion: 1", "3:1: holds a second document", id="two documents"),
+        pytest.param("version: 1\n---\nversion: 1", "2:1: holds a second document", id="two documents"),
         pytest.param("a: !!python/object/apply:os.system [x]", "tags are not supported", id="a tag"),
         pytest.param("a: !own x", "1:4: tags are not supported", id="an own tag"),
         pytest.param("a: &a {x: 1}\nb: {<<: *a}\ngates: {<<: *a}", "merge keys are not supported", id="a merge key"),
@@ -128,6 +128,12 @@ def test_aliases_count_as_what_they_stand_for() -> None:
 def test_a_chain_of_aliases_cannot_nest_deeper_than_the_limit() -> None:
     levels = "".join(f"x{n}: &x{n} [*x{n - 1}]\n" for n in range(1, 200))
     assert "is nested deeper" in problems_of("x0: &x0 [1]\n" + levels)[0]
+
+
+def test_a_file_with_nothing_right_ends_after_a_hundred_problems() -> None:
+    problems = problems_of("".join(f"k{number}: 1\n" for number in range(20_000)))
+    assert len(problems) == 101
+    assert "there may be more" in problems[-1]
 
 
 def test_an_alias_is_read_as_what_it_stands_for() -> None:
@@ -206,6 +212,13 @@ def test_variables_are_refused_outside_secrets() -> None:
 
 def test_shell_defaults_are_refused_in_secrets() -> None:
     assert "only ${NAME} is understood" in problems_of('providers: {groq: {api_key: "${A:-b}"}}')[0]
+
+
+@pytest.mark.parametrize("key", ["a\nb", "a\r\nX: y", "ключ"])
+def test_a_key_that_no_header_can_hold_is_refused(key: str) -> None:
+    (problem,) = problems_of('providers: {groq: {api_key: "${A}"}}', {"A": key})
+    assert "cannot stand in a header" in problem
+    assert key not in problem
 
 
 def test_an_unquoted_variable_in_a_flow_mapping_is_explained() -> None:

@@ -190,10 +190,10 @@ def text_of(*chunks: Chunk) -> str:
     return "".join(part.text for chunk in chunks for part in chunk.parts if isinstance(part, TextDelta))
 
 
-async def scores(scorer: LabelScorer, corpus: Corpus, prompting: Prompting) -> list[LabelScores]:
+async def scores(scorer: LabelScorer, post: Post, corpus: Corpus, prompting: Prompting) -> list[LabelScores]:
     prompt = label_prompt(corpus.instruction, corpus.output, prompting=prompting)
     return [
-        await scorer.score(prompt, text, corpus.output.labels, calibrate=prompting.calibrate)
+        await scorer.score(post, prompt, text, corpus.output.labels, calibrate=prompting.calibrate)
         for text, _ in corpus.tests
     ]
 
@@ -204,12 +204,12 @@ def right(found: Sequence[LabelScores], corpus: Corpus) -> int:
 
 async def test_examples_and_calibration_make_a_classifier_of_it(model: EmbeddedModel) -> None:
     async with posting(model.socket_path) as post:
-        scorer = LabelScorer(post)
-        mood = await scores(scorer, MOOD, Prompting())
+        scorer = LabelScorer()
+        mood = await scores(scorer, post, MOOD, Prompting())
         desk = {
-            "zero-shot": await scores(scorer, DESK, Prompting(use_examples=False, calibrate=False)),
-            "few-shot": await scores(scorer, DESK, Prompting(calibrate=False)),
-            "calibrated": await scores(scorer, DESK, Prompting()),
+            "zero-shot": await scores(scorer, post, DESK, Prompting(use_examples=False, calibrate=False)),
+            "few-shot": await scores(scorer, post, DESK, Prompting(calibrate=False)),
+            "calibrated": await scores(scorer, post, DESK, Prompting()),
         }
     counts = {name: right(found, DESK) for name, found in desk.items()}
     print(f"mood: {right(mood, MOOD)} of 16; desk: {counts}")
@@ -220,18 +220,19 @@ async def test_examples_and_calibration_make_a_classifier_of_it(model: EmbeddedM
     for score in [*mood, *(score for found in desk.values() for score in found)]:
         assert sum(score.probabilities.values()) == pytest.approx(1.0)
         assert score.logprob == pytest.approx(math.log(max(score.probabilities.values())))
+        assert score.runner_up is not None and score.runner_up <= score.logprob
 
 
 async def test_the_same_question_gets_the_same_answer_alone_and_in_company(model: EmbeddedModel) -> None:
     prompt = label_prompt("", MOOD.output, prompting=Prompting())
     texts = [text for text, _ in MOOD.tests[:4]]
     async with posting(model.socket_path) as post:
-        scorer = LabelScorer(post)
-        alone = [await scorer.score(prompt, text, MOOD.output.labels) for text in texts]
+        scorer = LabelScorer()
+        alone = [await scorer.score(post, prompt, text, MOOD.output.labels) for text in texts]
         together: dict[str, LabelScores] = {}
 
         async def ask(text: str) -> None:
-            together[text] = await scorer.score(prompt, text, MOOD.output.labels)
+            together[text] = await scorer.score(post, prompt, text, MOOD.output.labels)
 
         async with anyio.create_task_group() as tasks:
             for text in texts:
@@ -244,9 +245,9 @@ async def test_the_same_question_gets_the_same_answer_alone_and_in_company(model
 async def test_the_bias_is_measured_once_and_the_prompt_is_read_once(model: EmbeddedModel) -> None:
     prompt = label_prompt("", DESK.output, prompting=Prompting())
     async with posting(model.socket_path) as post:
-        scorer = LabelScorer(post)
-        first = await scorer.score(prompt, "The invoice is wrong.", DESK.output.labels)
-        second = await scorer.score(prompt, "The program is slow.", DESK.output.labels)
+        scorer = LabelScorer()
+        first = await scorer.score(post, prompt, "The invoice is wrong.", DESK.output.labels)
+        second = await scorer.score(post, prompt, "The program is slow.", DESK.output.labels)
     assert first.usage.input_tokens > 3 * second.usage.input_tokens
     assert second.usage.cache_read_tokens > second.usage.input_tokens / 2
     assert first.bias == second.bias
@@ -262,7 +263,7 @@ async def test_labels_that_begin_alike_or_begin_each_other_are_told_apart(model:
     )
     prompt = label_prompt("", LabelOutput(labels=labels, examples=examples), prompting=Prompting())
     async with posting(model.socket_path) as post:
-        found = await LabelScorer(post).score(prompt, "The potatoes were burnt and cold.", labels)
+        found = await LabelScorer().score(post, prompt, "The potatoes were burnt and cold.", labels)
     assert list(found.probabilities) == list(labels)
     assert sum(found.probabilities.values()) == pytest.approx(1.0)
     assert found.label == "bad food"
@@ -270,8 +271,9 @@ async def test_labels_that_begin_alike_or_begin_each_other_are_told_apart(model:
 
 async def test_one_label_needs_no_call(model: EmbeddedModel) -> None:
     async with posting(model.socket_path) as post:
-        found = await LabelScorer(post).score(label_prompt("", MOOD.output, prompting=Prompting()), "x", ["only"])
+        found = await LabelScorer().score(post, label_prompt("", MOOD.output, prompting=Prompting()), "x", ["only"])
     assert found.probabilities == {"only": 1.0}
+    assert found.runner_up is None
     assert found.usage.input_tokens == 0
 
 

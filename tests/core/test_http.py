@@ -14,12 +14,12 @@ from pathlib import Path
 
 import anyio
 import pytest
-from tests.support.scripted_server import BOUND_S, End, Piece, Reply, scripted
 
 from gearshift.core.failures import ProviderFailure
 from gearshift.core.http import Http, HttpResponse
 from gearshift.core.provider import Timeouts
 from gearshift.core.words import FailureKind
+from tests.support.scripted_server import BOUND_S, End, Piece, Reply, scripted
 
 NEVER = asyncio.Event
 
@@ -163,6 +163,14 @@ async def test_unix_socket_carries_the_path_after_it(tmp_path: Path) -> None:
         assert server.connections == 1
 
 
+async def test_socket_ends_with_the_first_name_in_sock(tmp_path: Path) -> None:
+    (tmp_path / "my.sockets").mkdir()
+    path = tmp_path / "my.sockets" / "m.sock"
+    async with scripted(Reply.json({}), unix_path=str(path)) as server, client() as http:
+        await (await ask(http, f"{server.url}/a.sock/b")).read_all()
+        assert server.requests[0].path == "/a.sock/b"
+
+
 async def test_missing_socket_is_a_failed_connection(tmp_path: Path) -> None:
     async with client() as http:
         assert await kind_of(http, f"unix://{tmp_path}/none.sock/x") is FailureKind.CONNECTION
@@ -206,7 +214,7 @@ async def test_full_pool_is_a_connect_timeout() -> None:
         first.close()
 
 
-@pytest.mark.parametrize("url", ["ftp://x/", "nonsense", "http:///x"])
+@pytest.mark.parametrize("url", ["ftp://x/", "nonsense", "http:///x", "unix:///run/model/v1"])
 async def test_wrong_address_is_an_invalid_request(url: str) -> None:
     async with client() as http:
         assert await kind_of(http, url) is FailureKind.INVALID_REQUEST
@@ -400,6 +408,22 @@ async def test_closed_client_refuses_and_has_closed_everything() -> None:
         await server.wait_closed_early()
         response.close()
         assert await kind_of(http, server.url) is FailureKind.CONNECTION
+
+
+@pytest.mark.parametrize("reply", [Reply.sse(b"x", end=End.HANG), Reply.raw(NEVER())])
+async def test_closing_the_client_ends_calls_that_wait(reply: Reply) -> None:
+    async with scripted(reply) as server, client() as http:
+        kinds: list[FailureKind] = []
+
+        async def wait() -> None:
+            kinds.append(await kind_of(http, server.url))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await server.asked.wait()
+            await anyio.wait_all_tasks_blocked()
+            await http.aclose()
+        assert kinds == [FailureKind.CONNECTION]
 
 
 # Time

@@ -306,6 +306,15 @@ async def test_token_budget_forbids_temperature_and_forced_tools() -> None:
     assert "tool_choice" not in body
 
 
+async def test_answer_that_is_continued_is_not_thought_about() -> None:
+    def change(given: ProviderCall) -> ProviderCall:
+        return replace(given, prefill="Once", parameters=Parameters(reasoning_effort=ReasoningEffort.LOW))
+
+    body = await body_of(change, Feature.REASONING, Feature.PREFILL, thinking="budget")
+    assert "thinking" not in body
+    assert body["notes"]
+
+
 async def test_too_small_an_answer_leaves_no_room_for_a_budget() -> None:
     body = await body_of(
         with_parameters(Parameters(reasoning_effort=ReasoningEffort.LOW, max_tokens=100)),
@@ -356,8 +365,7 @@ async def test_schema_is_told_in_words_where_the_model_cannot() -> None:
     output = JsonOutput(schema='{"type":"object"}', examples=(("a", '{"b":1}'),))
     body = await body_of(lambda given: replace(given, system_static="Be brief.", output=output))
     assert "output_config" not in body
-    system = body["system"]
-    assert isinstance(system, list)
+    system = json.loads(json.dumps(body["system"]))
     assert len(system) == 2
     assert '{"type":"object"}' in system[1]["text"]
     assert '{"b":1}' in system[1]["text"]
@@ -368,19 +376,20 @@ async def test_extra_body_is_merged_last() -> None:
     assert (body["max_tokens"], body["service_tier"]) == (3, "standard_only")
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        pytest.param(lambda given: replace(given, prefill="Once"), id="prefill without the feature"),
-        pytest.param(
-            lambda given: replace(
-                given,
-                messages=(Message(role=Role.ASSISTANT, parts=(ToolCall(id="a", name="b", arguments="[1]"),)),),
-            ),
-            id="tool arguments that are no object",
-        ),
-    ],
-)
+def with_half_a_character(given: ProviderCall) -> ProviderCall:
+    return replace(given, messages=(user("\ud83d"),))
+
+
+def with_prefill(given: ProviderCall) -> ProviderCall:
+    return replace(given, prefill="Once")
+
+
+def with_bad_arguments(given: ProviderCall) -> ProviderCall:
+    turn = Message(role=Role.ASSISTANT, parts=(ToolCall(id="a", name="b", arguments="[1]"),))
+    return replace(given, messages=(turn,))
+
+
+@pytest.mark.parametrize("change", [with_prefill, with_bad_arguments, with_half_a_character])
 async def test_what_cannot_be_said_is_an_invalid_request(change: Callable[[ProviderCall], ProviderCall]) -> None:
     async with anthropic(HELLO) as (server, provider):
         with pytest.raises(ProviderFailure) as caught:
@@ -533,7 +542,7 @@ async def test_stream_says_the_same_wherever_its_bytes_are_cut() -> None:
 
 async def test_each_read_is_a_chunk_and_pings_are_none() -> None:
     gates = [asyncio.Event() for _ in range(3)]
-    pieces = [
+    pieces: list[bytes | asyncio.Event] = [
         wire.frames([wire.start(), wire.text_block(0)[0]]),
         gates[0],
         wire.frames([wire.ping()]),
@@ -571,6 +580,13 @@ async def test_connection_is_used_again_after_a_stream() -> None:
         for _ in range(3):
             await folded(provider, replace(call(server), stream=True))
         assert server.connections == 1
+
+
+async def test_end_mark_ends_the_answer_though_the_connection_stays_open() -> None:
+    async with anthropic(stream(*TALK, end=End.HANG)) as (server, provider):
+        with anyio.fail_after(BOUND_S):
+            check_talk(await folded(provider, replace(call(server), stream=True, want_reasoning=True)))
+        await server.wait_closed_early()
 
 
 @pytest.mark.parametrize(
@@ -662,9 +678,8 @@ async def turn_sent_back(
             Message(role=Role.TOOL, parts=results or (Text("go on"),)),
         )
         second = await folded(adapter, replace(given, messages=turns))
-        messages = server.requests[1].json["messages"]
-        assert isinstance(messages, list)
-        return messages[1]["content"], second.notes
+        turn = json.loads(server.requests[1].body)["messages"][1]
+        return turn["content"], second.notes
 
 
 THOUGHTFUL = [
@@ -763,6 +778,21 @@ async def test_error_answers_of_proxies_are_classified_by_status(status: int, ex
         with pytest.raises(ProviderFailure) as caught:
             await folded(provider, call(server))
     assert caught.value.kind is expected
+
+
+async def test_error_answer_that_breaks_off_is_classified_by_status() -> None:
+    broken = Reply.raw(b"HTTP/1.1 529 Overloaded\r\ncontent-length: 50\r\n\r\n{", end=End.CLOSE)
+    async with anthropic(broken) as (server, provider):
+        with pytest.raises(ProviderFailure) as caught:
+            await folded(provider, call(server))
+    assert caught.value.kind is FailureKind.OVERLOAD
+
+
+async def test_error_where_the_whole_answer_should_be_is_classified() -> None:
+    async with anthropic(Reply.json(wire.error("overloaded_error"))) as (server, provider):
+        with pytest.raises(ProviderFailure) as caught:
+            await folded(provider, call(server))
+    assert caught.value.kind is FailureKind.OVERLOAD
 
 
 async def test_wait_that_the_provider_asks_for_is_kept() -> None:

@@ -176,9 +176,7 @@ async def test_tool_turns_name_the_tool_that_answered() -> None:
 )
 async def test_tool_choice_is_kept_as_far_as_ollama_can(choice: ToolChoice, offered: list[str], noted: bool) -> None:
     body = await body_of(lambda given: replace(given, tools=(WEATHER, CLOCK), tool_choice=choice))
-    tools = body.get("tools", [])
-    assert isinstance(tools, list)
-    assert [tool["function"]["name"] for tool in tools] == offered
+    assert [tool["function"]["name"] for tool in json.loads(json.dumps(body.get("tools", [])))] == offered
     assert bool(body["notes"]) == noted
 
 
@@ -230,17 +228,24 @@ async def test_extra_body_is_merged_last() -> None:
     assert (body["keep_alive"], body["truncate"]) == ("10m", True)
 
 
+def with_image_address(given: ProviderCall) -> ProviderCall:
+    return replace(given, messages=(Message(role=Role.USER, parts=(Image(url="https://example.com/a.png"),)),))
+
+
+def with_half_a_character(given: ProviderCall) -> ProviderCall:
+    return replace(given, messages=(user("\ud83d"),))
+
+
+def with_prefill(given: ProviderCall) -> ProviderCall:
+    return replace(given, prefill="Once")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        pytest.param(
-            lambda given: replace(
-                given, messages=(Message(role=Role.USER, parts=(Image(url="https://example.com/a.png"),)),)
-            ),
-            "send their bytes",
-            id="an image's address",
-        ),
-        pytest.param(lambda given: replace(given, prefill="Once"), "cannot continue", id="prefill without the feature"),
+        (with_image_address, "send their bytes"),
+        (with_prefill, "cannot continue"),
+        (with_half_a_character, "half a char"),
     ],
 )
 async def test_what_cannot_be_said_is_an_invalid_request(

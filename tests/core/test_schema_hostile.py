@@ -152,6 +152,12 @@ def test_too_much_work_is_a_typed_error() -> None:
         schema.is_valid([999] * 2000)
 
 
+def test_large_value_is_compared_with_many_constants_by_one_text() -> None:
+    schema = compile_schema({"not": {"anyOf": [{"const": {"a": [number]}} for number in range(5_000)]}})
+
+    assert schema.is_valid({"a": list(range(20_000))})
+
+
 def test_costly_pattern_on_a_long_text_is_a_typed_error() -> None:
     schema = compile_schema({"pattern": "(?:a|b)*a(?:a|b){900}c"})
 

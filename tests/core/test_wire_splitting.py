@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,7 +53,7 @@ def test_byte_by_byte_gives_the_same_events() -> None:
 @given(st.lists(st.integers(0, len(STREAM)), max_size=12))
 def test_any_cuts_give_the_same_events(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(STREAM)]
-    assert events_of(*(STREAM[a:b] for a, b in zip(edges, edges[1:], strict=False))) == EVENTS
+    assert events_of(*(STREAM[a:b] for a, b in pairwise(edges))) == EVENTS
 
 
 def test_event_without_its_last_empty_line_counts_at_the_end() -> None:
@@ -73,7 +75,10 @@ def test_lines_end_in_every_way(end: str) -> None:
         assert lines_of(data[:at], data[at:]) == ["eins", "zwei 🦊", "", "drei"]
 
 
-@given(st.lists(st.text(st.characters(exclude_characters="\r\n"), max_size=20), max_size=8), st.integers(1, 7))
+@given(
+    st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=20), max_size=8),
+    st.integers(1, 7),
+)
 def test_lines_survive_any_read_size(lines: list[str], size: int) -> None:
     data = "".join(f"{line}\n" for line in lines).encode()
     assert lines_of(*(data[at : at + size] for at in range(0, len(data), size))) == lines
@@ -116,6 +121,9 @@ def test_endless_line_is_malformed(monkeypatch: pytest.MonkeyPatch) -> None:
             404, ["NotFoundError"], "The model `x` does not exist.", FailureKind.MODEL_NOT_FOUND, id="404 vLLM"
         ),
         pytest.param(400, [], "The model `x` does not exist", FailureKind.MODEL_NOT_FOUND, id="model in a 400"),
+        pytest.param(
+            400, [], "With this model, 'top_k' is not supported", FailureKind.INVALID_REQUEST, id="a field in a 400"
+        ),
         pytest.param(400, ["model_decommissioned"], "", FailureKind.MODEL_NOT_FOUND, id="model gone"),
         pytest.param(405, [], "", FailureKind.INVALID_REQUEST, id="405"),
         pytest.param(408, [], "", FailureKind.SERVER, id="408"),
@@ -132,6 +140,8 @@ def test_endless_line_is_malformed(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param(500, [], "", FailureKind.SERVER, id="500"),
         pytest.param(502, [], "", FailureKind.SERVER, id="502"),
         pytest.param(503, [], "", FailureKind.OVERLOAD, id="503"),
+        pytest.param(503, ["server_error"], "", FailureKind.OVERLOAD, id="503 with OpenAI's type"),
+        pytest.param(None, ["server_error"], "", FailureKind.SERVER, id="in a stream, OpenAI's type"),
         pytest.param(504, [], "", FailureKind.SERVER, id="504"),
         pytest.param(529, [], "", FailureKind.OVERLOAD, id="529"),
         pytest.param(599, [], "", FailureKind.SERVER, id="unknown 5xx"),

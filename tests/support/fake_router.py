@@ -94,13 +94,19 @@ class FakeRouter:
 
 
 @asynccontextmanager
-async def running_fake_router() -> AsyncGenerator[tuple[FakeRouter, str]]:
+async def running_fake_router(
+    credentials: grpc.ServerCredentials | None = None,
+) -> AsyncGenerator[tuple[FakeRouter, str]]:
     """Give a router and its address; open it in the test, not in a fixture."""
     router = FakeRouter()
     server = grpc.aio.server()
     for service in (ROUTER, OPS):
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, _handlers(router, service)),))
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = (
+        server.add_insecure_port("127.0.0.1:0")
+        if credentials is None
+        else server.add_secure_port("127.0.0.1:0", credentials)
+    )
     await server.start()
     try:
         yield router, f"127.0.0.1:{port}"

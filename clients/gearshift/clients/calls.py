@@ -241,6 +241,7 @@ def embed_request(
     allow_space_change: bool = False,
     sensitivity: SensitivityName | None = None,
     request_id: str = "",
+    policy: call_pb2.Policy | None = None,
 ) -> router_pb2.EmbedRequest:
     """Build a request for vectors; the arguments are those of `Client.embed`."""
     if isinstance(inputs, str):
@@ -252,6 +253,7 @@ def embed_request(
         vector_space=vector_space,
         allow_space_change=allow_space_change,
         request_id=request_id,
+        policy=policy,
     )
     if input_type is not None:
         request.input_type = _word(router_pb2.InputType, "INPUT_TYPE", input_type)
@@ -321,7 +323,13 @@ def _tool_choice(choice: str) -> call_pb2.ToolChoice:
 
 def _decimal(amount: Decimal | str) -> str:
     """Give an amount as the contract writes it, without an exponent."""
-    return format(Decimal(amount), "f")
+    try:
+        value = Decimal(amount)
+    except ArithmeticError:
+        raise ValueError(f"{amount!r} is not an amount of USD, such as '0.02'") from None
+    if not value.is_finite():
+        raise ValueError(f"{amount!r} is not an amount of USD, such as '0.02'")
+    return format(value, "f")
 
 
 def _word(enum: Any, prefix: str, word: str) -> Any:

@@ -91,7 +91,7 @@ class _Cancellation:
 
     def __init__(self, parent: _Cancellation | None) -> None:
         self._lock = threading.Lock()
-        self._callbacks: dict[object, Callable[[], object]] = {}
+        self._callbacks: dict[_Once, None] = {}  # in the order in which they came
         self._cancelled = False
         self._parent = parent
 
@@ -102,14 +102,14 @@ class _Cancellation:
     def cancel(self) -> None:
         with self._lock:
             self._cancelled = True
-            callbacks = list(self._callbacks.values())
+            callbacks = list(self._callbacks)
             self._callbacks.clear()
         for callback in callbacks:
             callback()
 
     def add(self, callback: Callable[[], object]) -> Callable[[], None]:
         """Register with this and every ancestor, so that children need not be kept by their parents."""
-        token = object()
+        once = _Once(callback)
         links: list[_Cancellation] = []
         link: _Cancellation | None = self
         while link is not None:
@@ -118,17 +118,29 @@ class _Cancellation:
         for link in links:
             with link._lock:
                 if not link._cancelled:
-                    link._callbacks[token] = callback
+                    link._callbacks[once] = None
                     continue
-            callback()
+            once()
             break
 
         def remove() -> None:
             for link in links:
                 with link._lock:
-                    link._callbacks.pop(token, None)
+                    link._callbacks.pop(once, None)
 
         return remove
+
+
+class _Once:
+    """A callback that is called by the first of those who hold it."""
+
+    def __init__(self, callback: Callable[[], object]) -> None:
+        self._lock = threading.Lock()
+        self._callback = callback
+
+    def __call__(self) -> None:
+        if self._lock.acquire(blocking=False):  # never released: once is enough
+            self._callback()
 
 
 def _nothing() -> None:

@@ -142,6 +142,7 @@ class _Run:
         self._notes = list(call.notes)
         self._error: RouteError | None = None
         self._completion: Completion | None = None
+        self._recorded = False
 
     async def events(self) -> AsyncGenerator[list[Event]]:
         call, course = self._call, self._course
@@ -192,6 +193,8 @@ class _Run:
                     yield batch
                     batch = []
             self._finish(step, batch)
+            # Told before `completed` is sent, so that a ledger can be flushed in between.
+            self._record()
             yield batch
             if self._error is not None:
                 raise self._error
@@ -454,7 +457,10 @@ class _Run:
         )
 
     def _record(self) -> None:
-        """Tell the observers how the call ended, also when the caller left in the middle."""
+        """Tell the observers how the call ended, once, also when the caller left in the middle."""
+        if self._recorded:
+            return
+        self._recorded = True
         if self._completion is None:
             self._complete(Outcome.FAILED, None, self._composer.released, ())
             error = "CANCELLED"

@@ -11,6 +11,7 @@ read with an ordinary exception and cancels nothing.
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Mapping
 from functools import partial
@@ -56,7 +57,7 @@ _LINGER_S = 1.0
 _TARGETS = 512
 """Most URLs whose parsed form is kept."""
 
-_UNIX = "unix://"
+_UNIX = re.compile(r"unix://(?P<socket>/.+?\.sock)(?P<path>/.*)?")
 
 
 class Http:
@@ -66,7 +67,6 @@ class Http:
         connections: most connections open at once, over all origins (a Unix socket counts by itself); one more call
             waits for a place, up to its `connect_s`.
         tls: whom to trust; None trusts the system's authorities.
-
     """
 
     def __init__(self, *, connections: int = 256, tls: ssl.SSLContext | None = None) -> None:
@@ -101,7 +101,6 @@ class Http:
 
         Raises:
             ProviderFailure: CONNECT_TIMEOUT, CONNECTION, MALFORMED or a timeout.
-
         """
         if self._closed:
             raise ProviderFailure(FailureKind.CONNECTION, "the HTTP client is closed")
@@ -130,6 +129,8 @@ class Http:
     async def aclose(self) -> None:
         """Drop every connection; twice is fine."""
         self._closed = True
+        for response in tuple(self._used):
+            response.close()
         connectors = list(self._connectors.values())
         self._connectors.clear()
         self._targets.clear()
@@ -143,14 +144,15 @@ class Http:
     def _target(self, url: str) -> _Target:
         """Parse and keep a URL; adapters use a handful of them."""
         socket = ""
-        if url.startswith(_UNIX):
-            socket, _, path = url.removeprefix(_UNIX).partition(".sock")
-            socket += ".sock"
-            parsed = URL(f"http://localhost{path or '/'}")
+        if match := _UNIX.fullmatch(url):
+            socket = match["socket"]
+            parsed = URL(f"http://localhost{match['path'] or '/'}")
         else:
             parsed = URL(url)
         if parsed.scheme not in ("http", "https") or not parsed.raw_host:
-            raise ProviderFailure(FailureKind.INVALID_REQUEST, "the configured base URL is not an http(s) or unix URL")
+            raise ProviderFailure(
+                FailureKind.INVALID_REQUEST, "the configured base URL is neither http(s) nor unix:///….sock"
+            )
         connector = self._connectors.get(socket)
         if connector is None:
             connector = self._connectors[socket] = self._connector(socket)
@@ -255,7 +257,6 @@ class HttpResponse:
 
         Raises:
             ProviderFailure: the connection broke (CONNECTION), its framing was wrong (MALFORMED), or time ran out.
-
         """
         if self._failure is not None:
             raise self._failure
@@ -281,7 +282,6 @@ class HttpResponse:
 
         Raises:
             ProviderFailure: as `read`; MALFORMED when it is longer.
-
         """
         pieces: list[bytes] = []
         size = 0
@@ -315,6 +315,8 @@ class HttpResponse:
     def _drop(self) -> None:
         self._stop_timer()
         self._used.discard(self)
+        if self._reading:  # closed by another task, or out of time
+            self._wake()
         self._content = None
         transport = self._protocol.transport
         if not self._connection.closed and transport is not None:
@@ -390,14 +392,16 @@ class HttpResponse:
             FailureKind.IDLE_TIMEOUT: self._timeouts.idle_s,
             FailureKind.TOTAL_TIMEOUT: self._timeouts.total_s,
         }[kind]
-        failure = self._failure = ProviderFailure(kind, f"{_WAITED[kind]} within {seconds:g} s")
-        # aiohttp wakes the reader with an error of its own kind, which `read` replaces by the failure.
-        error = ClientConnectionError(failure.detail)
+        self._failure = ProviderFailure(kind, f"{_WAITED[kind]} within {seconds:g} s")
+        self._drop()
+
+    def _wake(self) -> None:
+        """Fail the waiting read: with an error of aiohttp's own kind, for which `read` gives the failure."""
+        error = ClientConnectionError()
         if self._content is None:
             self._protocol.set_exception(error)
         else:
             self._content.set_exception(error)
-        self._drop()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -453,7 +457,6 @@ def _head(method: str, target: _Target, headers: Mapping[str, str], length: int,
 
     Raises:
         ProviderFailure: INVALID_REQUEST, when a configured header would break out of its line.
-
     """
     lines = [
         f"{method} {target.path} HTTP/1.1",

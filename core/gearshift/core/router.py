@@ -81,6 +81,7 @@ class Router:
         gates: own gates, asked besides the built-in ones.
         observers: told of every attempt and call.
         providers: adapters by provider name, in place of those that the configuration names.
+        embedded: base URLs (`unix://…`) of running embedded models, by provider name.
         state: of the router that this one replaces.
         seed: makes chance (jitter, probes) repeatable.
 
@@ -94,13 +95,14 @@ class Router:
         gates: Sequence[Gate] = (),
         observers: Sequence[Observer] = (),
         providers: Mapping[str, Provider] | None = None,
+        embedded: Mapping[str, str] | None = None,
         state: State | None = None,
         seed: int | None = None,
     ) -> None:
         self.blueprint = blueprint
         self.state = state or State(blueprint)
         self._chance = random.Random(seed)
-        self._owned = make_providers(blueprint) if providers is None else None
+        self._owned = make_providers(blueprint, embedded or {}) if providers is None else None
         adapters = self._owned.adapters if self._owned is not None else providers or {}
         self._runner = ChainRunner(
             adapters,

@@ -36,6 +36,7 @@ MAX_INPUTS = 2048
 MAX_IMAGE_BYTES = 20 * 1024 * 1024
 MAX_STATE_BYTES = 1024 * 1024
 MAX_SCHEMA_BYTES = 256 * 1024
+MAX_CORRECTION_BYTES = 64 * 1024
 MAX_STOP = 8
 MAX_OUTPUT_TOKENS = 1_000_000
 
@@ -239,3 +240,13 @@ def _check_stream(stream: StreamPolicy, faults: _Faults) -> None:
 
 def _within(value: float | None, least: float, most: float) -> bool:
     return value is None or (math.isfinite(value) and least <= value <= most)
+
+
+def check_correction(correction: str) -> None:
+    """Check what a caller reports an answer should have been.
+
+    Raises:
+        InvalidRequestError: it is too large.
+    """
+    if len(correction.encode()) > MAX_CORRECTION_BYTES:
+        raise InvalidRequestError(_fault("correction", f"is larger than {MAX_CORRECTION_BYTES} bytes"))

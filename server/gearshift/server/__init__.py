@@ -1,1 +1,1 @@
-"""server"""
+"""The gRPC front: translate, delegate, configure, serve."""

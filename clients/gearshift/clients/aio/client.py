@@ -146,6 +146,7 @@ class Client:
         allow_space_change: bool = False,
         sensitivity: calls.SensitivityName | None = None,
         request_id: str = "",
+        policy: call_pb2.Policy | None = None,
     ) -> router_pb2.EmbedResponse:
         """Turn texts into vectors, one each, in order.
 
@@ -160,6 +161,7 @@ class Client:
             allow_space_change: a fallback may answer in another space, which ruins an index that mixes them.
             sensitivity: the clearance that a provider must have.
             request_id: a repeat within the server's window returns the same result.
+            policy: what is asked of the chain, such as a cap on cost.
 
         Raises:
             TypeError: inputs is one text.
@@ -176,6 +178,7 @@ class Client:
             allow_space_change=allow_space_change,
             sensitivity=sensitivity,
             request_id=request_id or self._request_id(),
+            policy=policy,
         )
         return await unary(self._router().Embed, request, ctx, self._connection.settings)
 

@@ -11,11 +11,13 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from gearshift.clients.cli.exits import UsageError
 
 if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
     from gearshift.clients import Context
     from gearshift.clients.sync import Client
     from gearshift.v1 import call_pb2
@@ -46,6 +48,7 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
 
 def add_call(parser: argparse.ArgumentParser) -> None:
     """Add everything that makes a call."""
+    parser.usage = f"{parser.prog} [options] [PROMPT]"
     parser.add_argument("prompt", nargs="?", help="what to ask; '-' or nothing reads standard input")
     prompt = parser.add_argument_group("prompt")
     prompt.add_argument("--file", metavar="FILE", help="read the prompt from a file")
@@ -113,8 +116,8 @@ def call_from(arguments: argparse.Namespace) -> call_pb2.Call:
             no_cache=arguments.no_cache,
             request_id=arguments.request_id,
         )
-    except (ValueError, ArithmeticError) as error:
-        raise UsageError(str(error) or "--max-cost is not an amount") from error
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def prompt_from(arguments: argparse.Namespace) -> str:
@@ -127,7 +130,7 @@ def prompt_from(arguments: argparse.Namespace) -> str:
         return str(arguments.prompt)
     if arguments.prompt is None and sys.stdin.isatty():
         raise UsageError("a prompt is needed: as an argument, with --file, or on standard input")
-    return sys.stdin.read()
+    return read_standard_input()
 
 
 def read_text(path: str) -> str:
@@ -136,6 +139,14 @@ def read_text(path: str) -> str:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {path}: {error}") from error
+
+
+def read_standard_input() -> str:
+    """Read UTF-8 from standard input, or say why not."""
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"standard input is not UTF-8: {error}") from error
 
 
 def client_from(arguments: argparse.Namespace) -> Client:
@@ -169,13 +180,11 @@ def context_from(arguments: argparse.Namespace) -> Context:
     return background() if arguments.timeout is None else background().with_timeout(arguments.timeout)
 
 
-def print_json(message: Any, *, indent: int | None = 2) -> None:
+def print_json(message: Message, *, indent: int | None = 2) -> None:
     """Print a message as one JSON document, with the names of the contract."""
     from google.protobuf.json_format import MessageToDict
 
-    document = (
-        message if isinstance(message, (dict, list)) else MessageToDict(message, preserving_proto_field_name=True)
-    )
+    document = MessageToDict(message, preserving_proto_field_name=True)
     print(json.dumps(document, ensure_ascii=False, indent=indent), flush=True)
 
 

@@ -67,7 +67,7 @@ def new_parser(words: Sequence[str], *, everything: bool = False) -> argparse.Ar
         prog="gearshift",
         usage="gearshift [--help] [--version] COMMAND ...",
         description=_overview() if not _command_of(words) else None,
-        epilog="\n\n".join((_EXAMPLES, _ENVIRONMENT, exits.TABLE)),
+        epilog=f"{_EXAMPLES}\n\n{_ENVIRONMENT}\n\n{exits.TABLE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="store_true", help="print the version")
@@ -105,7 +105,7 @@ def _command_of(words: Sequence[str]) -> str:
 def _load(name: str, *, is_needed: bool) -> Command | None:
     try:
         command = load(name)
-    except (UsageError, ImportError):
+    except Exception:  # another package's fault, of whatever kind, must not take help and completion with it
         if is_needed:
             raise
         return None
@@ -124,6 +124,7 @@ def _add(
     text = command.help[:1].upper() + command.help[1:]
     parser = commands.add_parser(
         name,
+        prog=f"gearshift {name}",
         help=command.help,
         description=f"{text.rstrip('.')}.",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -144,6 +144,7 @@ class Client:
         allow_space_change: bool = False,
         sensitivity: calls.SensitivityName | None = None,
         request_id: str = "",
+        policy: call_pb2.Policy | None = None,
     ) -> router_pb2.EmbedResponse:
         """Turn texts into vectors, one each, in order.
 
@@ -158,6 +159,7 @@ class Client:
             allow_space_change: a fallback may answer in another space, which ruins an index that mixes them.
             sensitivity: the clearance that a provider must have.
             request_id: a repeat within the server's window returns the same result.
+            policy: what is asked of the chain, such as a cap on cost.
 
         Raises:
             TypeError: inputs is one text.
@@ -174,6 +176,7 @@ class Client:
             allow_space_change=allow_space_change,
             sensitivity=sensitivity,
             request_id=request_id or self._request_id(),
+            policy=policy,
         )
         return unary(self._router().Embed, request, ctx, self._connection.settings)
 

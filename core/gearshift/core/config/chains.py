@@ -52,7 +52,7 @@ class ChainBuilder:
         policy = merged(self._policy, config.policy, (*place, "policy"), self._report)
         if name in {each.word for each in TaskType}:
             check_fit(stages, TaskType.from_word(name), (*place, "stages"), self._report)
-        if self._report.count > before:
+        if self._report.count > before or len(stages) < len(config.stages):
             return None
         adaptive = config.order == "adaptive"
         return Chain(

@@ -63,7 +63,7 @@ def _unpriced(stage: Stage) -> str:
             return ""
         return (
             f"the price of {model.id} is unknown: its calls are recorded without cost and no cost cap holds them "
-            f"(set models: {{{model.id}: {{provider: {provider.name}, like: {model.id}, prices: …}}}})"
+            "(give it `prices` under `models`)"
         )
     away = [each for each in provider.accounts if not stays_here(each.account.base_url)]
     if provider.cost_per_hour_usd is None and away:

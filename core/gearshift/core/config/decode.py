@@ -192,8 +192,8 @@ class Decoder:
             self._report.warn(
                 place, "a key stands in the file; put it into an environment variable: ${NAME}", node.mark
             )
-        if any(character < " " for character in text):
-            return self._wrong(node, place, "holds a line break or control character")
+        if any(not " " <= character <= "~" for character in text):
+            return self._wrong(node, place, "holds a character that cannot stand in a header, such as a line break")
         return _INVALID if missing else text
 
     def _without_variables(self, node: Scalar, place: Place) -> object:

@@ -2,8 +2,8 @@
 
 Rules: the embedded model and Ollama, if they are there; providers whose keys stand in the environment only when the
 caller passes the environment in, and then one US dollar a day is all that may be spent. The dollar is shared: it stands
-as the limit of tenant `default`, who everybody is without keys, and once more at each account, so that no single
-provider can be charged more even where tenants are not limited. Finding out what is there is the caller's work.
+as the limit of tenant `default`, who everybody is without keys, and once more at each account, so that no single model
+can be charged more even where tenants are not limited. Finding out what is there is the caller's work.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Rules: one document of mappings, lists and scalars; scalars stay text here. What could cost more than it says is
 bounded: bytes, depth, and nodes with every alias counted as what it stands for. Tags and merge keys are refused.
-PyYAML is imported in this file only, for its events.
+PyYAML is used for its events only.
 """
 
 from __future__ import annotations

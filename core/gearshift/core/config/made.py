@@ -5,6 +5,7 @@ Rule: the same checks as for a file, since the same types say what is right; `${
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping as AnyMapping
 from collections.abc import Sequence as AnySequence
 from decimal import Decimal
@@ -15,6 +16,7 @@ from gearshift.core.config.decode import Decoder
 from gearshift.core.config.document import Mapping, Node, Scalar, Sequence
 from gearshift.core.config.model import Config
 from gearshift.core.config.problems import NOWHERE, Report
+from gearshift.core.errors import ConfigError
 
 
 def checked(config: Config) -> Config:
@@ -45,12 +47,14 @@ def _node(value: object) -> Node:
             return Sequence(mark=NOWHERE, items=[_node(each) for each in value])  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
         case bool():
             return Scalar(mark=NOWHERE, text=str(value).lower(), plain=True)
+        case float() if not math.isfinite(value):
+            return Scalar(mark=NOWHERE, text=".nan", plain=True)
         case int() | float() | Decimal():
             return Scalar(mark=NOWHERE, text=str(value), plain=True)
         case None:
             return Scalar(mark=NOWHERE, text="null", plain=True)
         case _:
-            return Scalar(mark=NOWHERE, text=repr(value), plain=False)
+            raise ConfigError([f"a configuration cannot hold a value of type {type(value).__name__}"])
 
 
 _NO_DEFAULT = object()

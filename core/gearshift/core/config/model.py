@@ -69,7 +69,7 @@ class LimitsConfig(_Section, frozen=True, kw_only=True):
     concurrency: Annotated[int, Meta(ge=1, le=100_000)] | None = None
     """Calls at once."""
     usd_per_day: Usd | None = None
-    """Spending in a day (UTC). The limit is that of the account, tenant or task that it stands at."""
+    """Spending in a day: a purse of this size that a day refills evenly."""
     burst_s: Seconds = 60.0
     """Capacity of the minute buckets, as seconds of their refill."""
     pace: Amount | None = None
@@ -127,7 +127,7 @@ class AccountConfig(_Section, frozen=True, kw_only=True):
     weight: Amount = 1.0
     """Share of the calls, against the other accounts' weights."""
     limits: LimitsConfig | None = None
-    """Unset uses the provider's."""
+    """Limits of each model at this account; unset uses the provider's."""
 
 
 class EmbeddedConfig(_Section, frozen=True, kw_only=True):
@@ -165,7 +165,7 @@ class ProviderConfig(_Section, frozen=True, kw_only=True):
     headers: dict[str, Secret] = field(default_factory=dict[str, str])
     """Headers of every call."""
     limits: LimitsConfig = LimitsConfig()
-    """Limits of each account that has none of its own."""
+    """Limits of each model at each account that has none of its own."""
     breaker: BreakerConfig = BreakerConfig()
     """When an account and model is taken out of use."""
     timeouts: TimeoutsConfig = TimeoutsConfig()

@@ -18,6 +18,8 @@ Place = tuple[str | int, ...]
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _MOST_LISTED = 14
+MOST_PROBLEMS = 100
+"""After so many the rest is not looked for: the file is something else altogether."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -42,12 +44,20 @@ class Report:
         self._warnings: list[tuple[Mark | None, str]] = []
 
     def error(self, place: Place, message: str, mark: Mark | None = None) -> None:
-        """Note what is wrong at a place; `mark` when it is better known than by the place."""
+        """Note what is wrong at a place; `mark` when it is better known than by the place.
+
+        Raises:
+            ConfigError: there are too many problems to go on.
+        """
         self._note(self._problems, place, message, mark)
+        if len(self._problems) >= MOST_PROBLEMS:
+            told = _in_order(self._problems)
+            raise ConfigError([*told, f"{self._source or 'the configuration'}: there may be more; these come first"])
 
     def warn(self, place: Place, message: str, mark: Mark | None = None) -> None:
-        """Note what an operator should know about a place."""
-        self._note(self._warnings, place, message, mark)
+        """Note what an operator should know about a place; of very many only the first are kept."""
+        if len(self._warnings) < MOST_PROBLEMS:
+            self._note(self._warnings, place, message, mark)
 
     @property
     def count(self) -> int:
@@ -95,7 +105,7 @@ def path_of(place: Place) -> str:
         elif _PLAIN.fullmatch(part):
             text += f".{part}" if text else part
         else:
-            text += f'["{part}"]'
+            text += f'["{shortened(part)[1:-1]}"]'
     return text
 
 

@@ -6,6 +6,7 @@ read on the way. One that is not is None, so that stages which name it are not b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
@@ -16,6 +17,8 @@ from gearshift.core.config.model import AccountConfig, Config, ProviderConfig
 from gearshift.core.config.problems import Place, Report, suggestion
 from gearshift.core.provider import Account
 from gearshift.core.words import Sensitivity
+
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def build_providers(config: Config, report: Report, own_kinds: Collection[str]) -> dict[str, ProviderSpec | None]:
@@ -40,6 +43,9 @@ def _provider(name: str, config: ProviderConfig, report: Report, own_kinds: Coll
         report.error((*place, "dialect"), f"is for kind `openai` only, not `{kind}`")
     if kind != "embedded" and config.embedded is not None:
         report.error((*place, "embedded"), f"is for kind `embedded` only, not `{kind}`")
+    for header in config.headers:
+        if not _HEADER.fullmatch(header):
+            report.error((*place, "headers", header), "is not the name of a header")
     dialect = dialect_of(name, kind, config.dialect)
     facts = facts_of(kind, dialect)
     accounts = _accounts(config, kind, facts, place, report)

@@ -3,7 +3,7 @@
 from gearshift.core.embedded.prompts import Prompting
 from gearshift.core.embedded.scoring import LabelScorer, LabelScores
 from gearshift.core.embedded.settings import EmbeddedSettings
-from gearshift.core.embedded.state import ModelState, Phase, Progress, Status
+from gearshift.core.embedded.state import ModelState, Phase, Progress, ProgressCallback, Status
 from gearshift.core.embedded.supervisor import AttachedModel, EmbeddedModel
 from gearshift.core.embedded.terms import Terms, gemma_terms
 from gearshift.core.embedded.weights import default_weights_are_installed, prepare_weights, runtime_is_installed
@@ -17,6 +17,7 @@ __all__ = [
     "ModelState",
     "Phase",
     "Progress",
+    "ProgressCallback",
     "Prompting",
     "Status",
     "Terms",

@@ -64,7 +64,7 @@ def label_prompt(system: str, output: LabelOutput, *, prompting: Prompting) -> L
     """Give the prompt that ends where a label belongs.
 
     With an example for every label the system prompt is left out: the examples say it better, and a list of labels
-    before them draws the model to the first one (53 right of 64 with the list, 62 without).
+    before them draws the model to the first one (53 right of 64 with the list, 61 without).
     """
     examples = output.examples if prompting.use_examples else ()
     shown = {label for _, label in examples}

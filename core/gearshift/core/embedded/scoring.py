@@ -21,8 +21,13 @@ from gearshift.core.embedded.wire import fork_body, prompt_usage, read_fork, rea
 Post = Callable[[str, dict[str, Any]], Awaitable[Mapping[str, Any]]]
 """Post a JSON body to a path of the server and give the decoded answer."""
 
+_NOTHING = Usage()
 _LABEL_END = "\n\n"
 """What follows a label in the prompts' examples."""
+
+
+_LEAST = 1e-12
+"""Below this a probability is taken for this, so that it has a logarithm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,44 +55,49 @@ class LabelScores:
     @property
     def logprob(self) -> float:
         """The natural logarithm of the likeliest label's probability."""
-        return math.log(max(self.probabilities[self.label], 1e-12))
+        return math.log(max(self.probabilities[self.label], _LEAST))
+
+    @property
+    def runner_up(self) -> float | None:
+        """The natural logarithm of the second likeliest label's probability; None for a single label."""
+        others = sorted(self.probabilities.values())[:-1]
+        return math.log(max(others[-1], _LEAST)) if others else None
 
 
 class LabelScorer:
-    """Scores labels over one server, remembering tokens and biases. Tasks may share it.
+    """Scores labels with one model, remembering their tokens and the model's biases. Tasks may share it.
 
     Args:
-        post: how the server is reached.
         remembered: the most prompts whose bias is kept; the one unused for longest goes first.
 
     """
 
-    def __init__(self, post: Post, *, remembered: int = 256) -> None:
-        self._post = post
+    def __init__(self, *, remembered: int = 256) -> None:
         self._remembered = remembered
         self._trees: OrderedDict[tuple[str, ...], LabelTree] = OrderedDict()
         self._biases: OrderedDict[tuple[LabelPrompt, tuple[str, ...]], dict[str, float]] = OrderedDict()
 
     async def score(
-        self, prompt: LabelPrompt, text: str, labels: Sequence[str], *, calibrate: bool = True
+        self, post: Post, prompt: LabelPrompt, text: str, labels: Sequence[str], *, calibrate: bool = True
     ) -> LabelScores:
         """Give how likely each label is for a text.
 
         Args:
+            post: how the server is reached in this call.
             prompt: the template; see `prompts.label_prompt`.
             text: on one line.
             labels: at least one, all different.
             calibrate: whether the model's bias is taken out; it is measured once for each template and labels.
 
         """
-        tree = await self._tree(tuple(labels))
-        bias, usage = (await self._bias(prompt, tuple(labels), tree)) if calibrate else (None, _NOTHING)
-        raw, used = await self._ask(prompt.fill(text), tree)
+        tree = await self._tree(post, tuple(labels))
+        bias, usage = (await self._bias(post, prompt, tuple(labels), tree)) if calibrate else (None, _NOTHING)
+        raw, used = await _ask(post, prompt.fill(text), tree)
         probabilities = calibrated(raw, bias) if bias is not None else raw
         return LabelScores(probabilities=probabilities, uncalibrated=raw, bias=bias, usage=usage + used)
 
     async def _bias(
-        self, prompt: LabelPrompt, labels: tuple[str, ...], tree: LabelTree
+        self, post: Post, prompt: LabelPrompt, labels: tuple[str, ...], tree: LabelTree
     ) -> tuple[dict[str, float], Usage]:
         key = (prompt, labels)
         if (known := self._biases.get(key)) is not None:
@@ -96,7 +106,7 @@ class LabelScorer:
         usage = _NOTHING
         answers: list[dict[str, float]] = []
         for nothing in CONTENT_FREE:
-            answer, used = await self._ask(prompt.fill(nothing), tree)
+            answer, used = await _ask(post, prompt.fill(nothing), tree)
             answers.append(answer)
             usage += used
         self._biases[key] = mean(answers)
@@ -104,31 +114,30 @@ class LabelScorer:
             self._biases.popitem(last=False)
         return self._biases[key], usage
 
-    async def _ask(self, prompt: str, tree: LabelTree) -> tuple[dict[str, float], Usage]:
-        tokens = await self._tokens(prompt, begin=True)
-        usage = _NOTHING
-        at_forks: dict[tuple[int, ...], Mapping[int, float]] = {}
-        for before, ways in tree.forks.items():
-            answer = await self._post("/completion", fork_body([*tokens, *before], ways))
-            at_forks[before] = read_fork(answer)
-            usage += prompt_usage(answer)
-        return tree.probabilities(at_forks), usage
-
-    async def _tree(self, labels: tuple[str, ...]) -> LabelTree:
+    async def _tree(self, post: Post, labels: tuple[str, ...]) -> LabelTree:
         if (known := self._trees.get(labels)) is not None:
             self._trees.move_to_end(labels)
             return known
-        rows = {label: await self._tokens(f" {label}", begin=False) for label in labels}
+        rows = {label: await _tokens(post, f" {label}", begin=False) for label in labels}
         if ends_are_needed(rows):
-            end = await self._tokens(_LABEL_END, begin=False)
+            end = await _tokens(post, _LABEL_END, begin=False)
             rows = {label: [*tokens, *end] for label, tokens in rows.items()}
         self._trees[labels] = LabelTree(rows)
         if len(self._trees) > self._remembered:
             self._trees.popitem(last=False)
         return self._trees[labels]
 
-    async def _tokens(self, text: str, *, begin: bool) -> list[int]:
-        return read_tokens(await self._post("/tokenize", tokens_body(text, begin=begin)))
+
+async def _ask(post: Post, prompt: str, tree: LabelTree) -> tuple[dict[str, float], Usage]:
+    tokens = await _tokens(post, prompt, begin=True)
+    usage = _NOTHING
+    at_forks: dict[tuple[int, ...], Mapping[int, float]] = {}
+    for before, ways in tree.forks.items():
+        answer = await post("/completion", fork_body([*tokens, *before], ways))
+        at_forks[before] = read_fork(answer)
+        usage += prompt_usage(answer)
+    return tree.probabilities(at_forks), usage
 
 
-_NOTHING = Usage()
+async def _tokens(post: Post, text: str, *, begin: bool) -> list[int]:
+    return read_tokens(await post("/tokenize", tokens_body(text, begin=begin)))

@@ -98,7 +98,7 @@ def explain_exit(code: int | None, *, was_ready: bool, failure: str, log: Sequen
         return f"the embedded model could not be loaded: {why}; check model_path, or leave it out for the default model"
     when = "ended while serving" if was_ready else "ended before it was ready"
     if code == -signal.SIGKILL:
-        return f"the embedded model's process {when}: killed, most likely for memory (it needs about 700 MB)"
+        return f"the embedded model's process {when}: killed, most likely for memory (it needs up to 900 MB)"
     if code == -signal.SIGILL:
         return f"the embedded model's process {when}: this processor lacks instructions that llama.cpp's wheel needs"
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"

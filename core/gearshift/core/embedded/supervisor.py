@@ -185,7 +185,6 @@ class EmbeddedModel:
 
     async def _run_once(self, weights: Weights) -> None:
         """Run one process to its end; leaves `_ready_at` at 0 when it never became ready."""
-        self.socket_path.unlink(missing_ok=True)
         self._failure = ""
         self._log.clear()
         self._report(Phase.STARTING)
@@ -206,6 +205,7 @@ class EmbeddedModel:
         finally:
             await self._end(process)
             self._process = None
+            self.socket_path.unlink(missing_ok=True)  # callers wait for it to come back
         was_ready = self._ready_at > 0
         self._last_error = explain_exit(
             None if start.cancelled_caught else process.returncode,

@@ -66,9 +66,11 @@ def read_fork(answer: Answer) -> dict[int, float]:
 
 
 def prompt_usage(answer: Answer) -> Usage:
-    """Give what a question at a fork used; the token that it had to write is not part of the answer."""
+    """Give what a question at a fork used: its prompt, and the one token that the server had to write."""
     timings = _object(answer.get("timings"))
-    return Usage(input_tokens=answer.get("tokens_evaluated", 0), cache_read_tokens=timings.get("cache_n", 0))
+    return Usage(
+        input_tokens=answer.get("tokens_evaluated", 0), output_tokens=1, cache_read_tokens=timings.get("cache_n", 0)
+    )
 
 
 def completion_body(

@@ -108,7 +108,10 @@ def build(call: ProviderCall, provider: str) -> AnthropicRequest:
     body["messages"] = _messages(call, provider, built)
     _sampling(call, body, built, thinking=budget)
     body.update(call.extra_body)
-    built.body = msgspec.json.encode(body)
+    try:
+        built.body = msgspec.json.encode(body)
+    except UnicodeEncodeError as error:
+        raise _invalid("the request holds half a character") from error
     return built
 
 
@@ -119,15 +122,17 @@ def _reasoning(call: ProviderCall, max_tokens: int, body: _Block, built: Anthrop
         if effort not in (None, ReasoningEffort.NONE):
             built.notes.append("the model does not think before it answers; the reasoning effort was dropped")
         return False
-    display = {"display": "summarized"} if call.want_reasoning else {}
     if options.get("thinking") == "budget":
         if effort in (None, ReasoningEffort.NONE):
             return False  # these models think only when told to
+        if call.prefill:
+            built.notes.append("the model does not think when it continues an answer; the reasoning effort was dropped")
+            return False
         budget = min(_BUDGETS[effort], max_tokens - 1)
         if budget < _LEAST_BUDGET:
             built.notes.append("max_tokens leaves no room to think; the reasoning effort was dropped")
             return False
-        body["thinking"] = {"type": "enabled", "budget_tokens": budget, **display}
+        body["thinking"] = {"type": "enabled", "budget_tokens": budget}
         return True
     if effort is ReasoningEffort.NONE:
         off = options.get("thinking_off", "disabled")
@@ -140,6 +145,8 @@ def _reasoning(call: ProviderCall, max_tokens: int, body: _Block, built: Anthrop
     if effort is not None:
         body["output_config"] = {"effort": effort.word}
     if effort is not None or call.want_reasoning:
+        # Newer models leave the text of their thinking out unless it is asked for.
+        display = {"display": "summarized"} if call.want_reasoning else {}
         body["thinking"] = {"type": "adaptive", **display}
     return False
 

@@ -318,8 +318,10 @@ def vectors(body: bytes, count: int) -> tuple[tuple[tuple[float, ...], ...], Usa
     """Read an answer of vectors, in the order of the inputs.
 
     Raises:
-        ProviderFailure: MALFORMED, when it cannot be read or has not one vector for each input.
+        ProviderFailure: EMPTY, or MALFORMED when it cannot be read or has not one vector for each input.
     """
+    if not body.strip():
+        raise failure(FailureKind.EMPTY)
     try:
         answer = _VECTORS.decode(body)
     except _UNREADABLE as error:

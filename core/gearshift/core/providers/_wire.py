@@ -228,10 +228,14 @@ _MESSAGES: tuple[tuple[re.Pattern[str], FailureKind], ...] = (
         FailureKind.CONTENT_REFUSED,
     ),
     (re.compile(r"credit balance|insufficient (?:balance|credit|funds|quota)", re.IGNORECASE), FailureKind.BILLING),
-    (re.compile(r"\bapi key\b", re.IGNORECASE), FailureKind.AUTHENTICATION),
+    (
+        re.compile(r"(?:invalid|incorrect) api key|api key (?:is )?(?:not valid|invalid)", re.IGNORECASE),
+        FailureKind.AUTHENTICATION,
+    ),
     (
         re.compile(
-            r"\bmodel\b.{0,200}\b(?:not exist|not found|not supported|decommissioned)\b", re.IGNORECASE | re.DOTALL
+            r"\bmodel (?:[`'\"][^`'\"]{1,200}[`'\"],? )?(?:does not exist|not exist|not found|has been decommissioned)",
+            re.IGNORECASE,
         ),
         FailureKind.MODEL_NOT_FOUND,
     ),
@@ -255,7 +259,9 @@ def classify(status: int | None, words: Iterable[str], message: str) -> FailureK
         return FailureKind.CONTEXT_LENGTH
     # 2. A telling word.
     for word in words:
-        if (kind := ERROR_WORDS.get(word.lower())) is not None:
+        kind = ERROR_WORDS.get(word.lower())
+        # "server_error" says less than a 503 does.
+        if kind is not None and (kind is not FailureKind.SERVER or status in (None, 200)):
             return kind
     # 3. A status that leaves no choice.
     if status is not None and status not in (200, 400, 403, 404, 422, 500):

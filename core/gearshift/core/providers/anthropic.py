@@ -333,7 +333,9 @@ class _Answer:
         opened = self._blocks.pop(index, None)
         if opened is not None and opened.type == "tool_use" and not opened.sent:
             self._anything = True
-            self._next.parts.append(ToolCallFragment(opened.call, "", "", "{}" if opened.arguments == "null" else opened.arguments))
+            self._next.parts.append(
+                ToolCallFragment(opened.call, "", "", "{}" if opened.arguments == "null" else opened.arguments)
+            )
 
     def _write(self, text: str) -> None:
         if self._tail:

@@ -110,7 +110,7 @@ class OllamaProvider:
         response = await self._http.open(
             url=f"{call.account.base_url or BASE_URL}/api/embed",
             headers=_headers(call.account),
-            body=msgspec.json.encode(body),
+            body=_encoded(body),
             timeouts=call.timeouts,
             stream=False,
         )
@@ -168,7 +168,7 @@ def _chat_request(call: ProviderCall) -> _ChatRequest:
         body["logprobs"] = True
         body["top_logprobs"] = _TOP_LOGPROBS
     body.update(call.extra_body)
-    built.body = msgspec.json.encode(body)
+    built.body = _encoded(body)
     return built
 
 
@@ -309,6 +309,13 @@ def _think(call: ProviderCall, built: _ChatRequest) -> bool | str | None:
     return effort.word if call.model.options.get("think") == "levels" else True
 
 
+def _encoded(body: _Block) -> bytes:
+    try:
+        return msgspec.json.encode(body)
+    except UnicodeEncodeError as error:
+        raise _invalid("the request holds half a character") from error
+
+
 def _object(text: str, what: str) -> _Block:
     try:
         return msgspec.json.decode(text or "{}", type=dict[str, object])
@@ -443,7 +450,9 @@ class _Answer:
         arguments = bytes(function.arguments).decode()
         # Older servers give calls no id, and results must name one.
         name = call.id or f"call_{secrets.token_hex(8)}"
-        self._next.parts.append(ToolCallFragment(self._calls, name, function.name or "", "{}" if arguments == "null" else arguments))
+        self._next.parts.append(
+            ToolCallFragment(self._calls, name, function.name or "", "{}" if arguments == "null" else arguments)
+        )
         self._calls += 1
 
     def _score(self, logprobs: Sequence[_Logprob]) -> None:

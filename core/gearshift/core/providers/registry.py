@@ -32,8 +32,11 @@ class Providers:
         await self.http.aclose()
 
 
-def make_providers(blueprint: Blueprint) -> Providers:
+def make_providers(blueprint: Blueprint, embedded: Mapping[str, str]) -> Providers:
     """Make the adapters of a configuration.
+
+    Args:
+        embedded: base URLs of running embedded models, by provider name.
 
     Raises:
         ConfigError: a provider's kind is neither built in nor installed.
@@ -41,7 +44,7 @@ def make_providers(blueprint: Blueprint) -> Providers:
     """
     connections = max((spec.connections for spec in blueprint.providers.values()), default=256)
     http = Http(connections=connections)
-    return Providers({name: _make(spec, http) for name, spec in blueprint.providers.items()}, http)
+    return Providers({name: _make(spec, http, embedded.get(name, "")) for name, spec in blueprint.providers.items()}, http)
 
 
 def own_kinds() -> frozenset[str]:
@@ -49,7 +52,7 @@ def own_kinds() -> frozenset[str]:
     return frozenset(point.name for point in entry_points(group=OWN_PROVIDERS))
 
 
-def _make(spec: ProviderSpec, http: Http) -> Provider:
+def _make(spec: ProviderSpec, http: Http, socket: str) -> Provider:
     match spec.kind:
         case "openai":
             from gearshift.core.providers.openai import OpenAiProvider
@@ -58,7 +61,7 @@ def _make(spec: ProviderSpec, http: Http) -> Provider:
         case "anthropic":
             from gearshift.core.providers.anthropic import AnthropicProvider
 
-            return AnthropicProvider(http)
+            return AnthropicProvider(http, name=spec.name)
         case "ollama":
             from gearshift.core.providers.ollama import OllamaProvider
 
@@ -70,7 +73,7 @@ def _make(spec: ProviderSpec, http: Http) -> Provider:
         case "embedded":
             from gearshift.core.providers.embedded import EmbeddedProvider
 
-            return EmbeddedProvider(http)
+            return EmbeddedProvider(http, socket)
     for point in entry_points(group=OWN_PROVIDERS, name=spec.kind):
         make: Callable[[Http, ProviderSpec], Provider] = point.load()
         return make(http, spec)

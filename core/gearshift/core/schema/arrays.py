@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gearshift.core.schema.canonical import identity_key
 from gearshift.core.schema.issue import Report, SchemaIssue, child_pointer
 from gearshift.core.schema.kinds import is_array
 from gearshift.core.schema.node import PASS_TABLE, Check, Keyword, Run, SchemaNode
@@ -174,7 +173,7 @@ class UniqueItemsKeyword(Keyword):
             run.left -= count
             if run.left < 0:
                 raise run.exhausted()
-            return count < 2 or len({_key(item, run) for item in value}) == count
+            return count < 2 or len({run.key_of(item) for item in value}) == count
 
         return {list: are_unique}
 
@@ -185,17 +184,9 @@ class UniqueItemsKeyword(Keyword):
         seen: dict[Any, int] = {}
         for index, item in enumerate(value):
             report.run.spend(1)
-            first = seen.setdefault(_key(item, report.run), index)
+            first = seen.setdefault(report.run.key_of(item), index)
             if first != index:
                 yield SchemaIssue(
                     child_pointer(pointer, index), "uniqueItems", f"is the same as item {first}; items must be unique"
                 )
                 return
-
-
-def _key(item: Any, run: Run) -> Any:
-    if type(item) is str:
-        return item
-    if type(item) in (dict, list):
-        run.spend(1 + len(item))
-    return identity_key(item)

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from gearshift.core.schema.build import build_keywords
 from gearshift.core.schema.dialect import Dialect
+from gearshift.core.schema.ecma import PatternError
 from gearshift.core.schema.errors import SchemaError, SchemaLimitError
 from gearshift.core.schema.formats import format_rule
 from gearshift.core.schema.limits import DEFAULT_LIMITS, SchemaLimits
@@ -30,7 +31,7 @@ from gearshift.core.schema.node import (
     passes,
     remembered,
 )
-from gearshift.core.schema.patterns import Pattern, PatternError
+from gearshift.core.schema.patterns import Pattern
 from gearshift.core.schema.resources import Bindings, Library, Location
 from gearshift.core.schema.schema import Schema
 from gearshift.core.schema.source import read_schema

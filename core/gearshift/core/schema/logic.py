@@ -6,13 +6,12 @@ kind of value: `anyOf` of a string and null costs nothing on a string.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from gearshift.core.schema.issue import Report, SchemaIssue, kind_name
+from gearshift.core.schema.closest import closest_issues
+from gearshift.core.schema.issue import Report, SchemaIssue
 from gearshift.core.schema.kinds import kind_of
 from gearshift.core.schema.node import KINDS, Check, Keyword, Run, SchemaNode, all_of, fails, passes
-
-_SHAPE_KEYWORDS: Final = ("type", "const", "enum", "false")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +89,10 @@ class AnyOfKeyword(Keyword):
 
     def explain(self, value: Any, pointer: str, report: Report) -> Iterator[SchemaIssue]:
         """Explain the branch that was probably meant."""
-        if self.checks()[type(value)](value, report.run):
+        report.run.spend(len(self.nodes))
+        if any(node.table[type(value)](value, report.run) for node in self.nodes):
             return
-        yield from _closest("anyOf", self.nodes, value, pointer, report)
+        yield from closest_issues("anyOf", self.nodes, value, pointer, report)
 
     def in_place(self) -> Iterator[SchemaNode]:
         """Yield the branches."""
@@ -127,7 +127,7 @@ class OneOfKeyword(Keyword):
                 pointer, "oneOf", f"matches {count} of {len(self.nodes)} forms, but must match exactly one"
             )
         elif count == 0:
-            yield from _closest("oneOf", self.nodes, value, pointer, report)
+            yield from closest_issues("oneOf", self.nodes, value, pointer, report)
 
     def in_place(self) -> Iterator[SchemaNode]:
         """Yield the branches."""
@@ -285,43 +285,3 @@ def _evaluated_by_valid(nodes: tuple[SchemaNode, ...], value: Any, run: Run) -> 
     run.spend(len(nodes))
     kind = kind_of(value)
     return frozenset[Any]().union(*(node.evaluated(value, run) for node in nodes if node.table[kind](value, run)))
-
-
-def _closest(
-    keyword: str, nodes: tuple[SchemaNode, ...], value: Any, pointer: str, report: Report
-) -> Iterator[SchemaIssue]:
-    """Explain why no branch holds.
-
-    1. Branches for another kind of value, or with another constant at the value or in one of its members, were not
-       meant. If one branch remains, its issues are the explanation.
-    2. If all branches want another kind, say which kinds.
-    3. Otherwise name the branch with the fewest issues as the closest.
-    """
-    report.run.spend(len(nodes))
-    found = [issues for issues in (node.explain(value, pointer, report) for node in nodes) if issues]
-    of_kind = [issues for issues in found if not any(_is_shape(issue, pointer) for issue in issues)]
-    meant = [issues for issues in of_kind if not any(_is_marker(issue, pointer) for issue in issues)] or of_kind
-    if len(meant) == 1:
-        yield from meant[0]
-        return
-    if not meant and all(len(issues) == 1 and issues[0].keyword == "type" for issues in found):
-        kinds = dict.fromkeys(issue.message[9:].partition(", got ")[0] for issues in found for issue in issues)
-        yield SchemaIssue(pointer, keyword, f"expected {' or '.join(kinds)}, got {kind_name(value)}")
-        return
-    best = min(meant or found, key=len, default=None)
-    text = f"matches none of the {len(nodes)} allowed forms"
-    if best is not None and best[0].keyword in ("anyOf", "oneOf"):
-        yield best[0]  # it names the closest itself
-        return
-    if best is not None:
-        place = best[0].pointer.removeprefix(pointer)
-        text += f"; the closest: {place + ': ' if place else ''}{best[0].message}"
-    yield SchemaIssue(pointer, keyword, text)
-
-
-def _is_shape(issue: SchemaIssue, pointer: str) -> bool:
-    return issue.pointer == pointer and issue.keyword in _SHAPE_KEYWORDS
-
-
-def _is_marker(issue: SchemaIssue, pointer: str) -> bool:
-    return issue.keyword in ("const", "enum") and issue.pointer.rpartition("/")[0] == pointer

@@ -9,6 +9,7 @@ for a bad value: it says False.
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
+from gearshift.core.schema.canonical import identity_key
 from gearshift.core.schema.errors import CheckLimitError, DocumentError
 from gearshift.core.schema.issue import Report, SchemaIssue
 
@@ -22,13 +23,14 @@ Check = Callable[[Any, "Run"], bool]
 class Run:
     """One check of one document: the work that is left, and what is already known."""
 
-    __slots__ = ("evaluated", "left", "verdicts")
+    __slots__ = ("_keys", "evaluated", "left", "verdicts")
 
     def __init__(self, work: int) -> None:
         self.left = work
         # By node number and id of the value; a document is held and unchanged while it is checked.
         self.verdicts: dict[tuple[int, int], bool] = {}
         self.evaluated: dict[tuple[int, int], frozenset[Any]] = {}
+        self._keys: dict[int, Any] = {}
 
     def spend(self, amount: int) -> None:
         """Take amount from the work that is left.
@@ -40,6 +42,16 @@ class Run:
         self.left -= amount
         if self.left < 0:
             raise self.exhausted()
+
+    def key_of(self, value: Any) -> Any:
+        """Return the identity key of value; that of an array or object is worked out once."""
+        if type(value) not in CONTAINERS:
+            return identity_key(value)
+        known = self._keys.get(id(value))
+        if known is None:
+            known = self._keys[id(value)] = identity_key(value)
+            self.spend(1 + (len(known[1]) >> 4))
+        return known
 
     def exhausted(self) -> CheckLimitError:
         """Return the error for a check that takes too much work."""

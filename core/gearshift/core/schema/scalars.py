@@ -79,9 +79,7 @@ class EnumKeyword(Keyword):
             return value in strings
 
         def is_listed(value: Any, run: Run) -> bool:
-            if type(value) in (dict, list):
-                run.spend(1 + len(value))
-            return identity_key(value) in keys
+            return run.key_of(value) in keys
 
         checks: dict[type, Check] = dict.fromkeys(KINDS, fails)
         for kind in kinds:
@@ -94,6 +92,7 @@ class EnumKeyword(Keyword):
 
     def explain(self, value: Any, pointer: str, report: Report) -> Iterator[SchemaIssue]:
         """List what is allowed."""
+        report.run.spend(len(self.values))
         if self.checks()[type(value)](value, report.run):
             return
         if len(self.values) == 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -119,7 +120,7 @@ def _purge(arguments: argparse.Namespace, ops: OpsClient) -> int:
         raise UsageError("say what to drop: --cache, --tenant, --task, --key, --older-than, or --all alone")
     purged = ops.purge_cache(context_from(arguments), **_filter(arguments), everything=arguments.all)
     if arguments.json:
-        print_json({"purged": purged})
+        print(json.dumps({"purged": purged}))
     else:
         print(f"{purged} dropped")
     return OK

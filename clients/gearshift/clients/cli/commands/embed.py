@@ -12,7 +12,14 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from gearshift.clients.cli.arguments import add_connection, client_from, context_from, print_json, read_text
+from gearshift.clients.cli.arguments import (
+    add_connection,
+    client_from,
+    context_from,
+    print_json,
+    read_standard_input,
+    read_text,
+)
 from gearshift.clients.cli.command import CALLS
 from gearshift.clients.cli.exits import OK, UsageError
 from gearshift.clients.cli.terminal import palette_for, safe, table
@@ -81,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
 def cosine(one: Sequence[float], other: Sequence[float]) -> float:
     """Give the cosine of two vectors, -1 to 1; 0 when one is zero."""
     length = math.hypot(*one) * math.hypot(*other)
-    return math.sumprod(one, other) / length if length else 0.0
+    return math.fsum(a * b for a, b in zip(one, other, strict=True)) / length if length else 0.0
 
 
 def similarity_table(texts: Sequence[str], vectors: Sequence[Sequence[float]]) -> str:
@@ -103,7 +110,7 @@ def _texts(arguments: argparse.Namespace) -> list[str]:
     elif not texts:
         if sys.stdin.isatty():
             raise UsageError("texts are needed: as arguments, with --file, or on standard input")
-        texts = sys.stdin.read().splitlines()
+        texts = read_standard_input().splitlines()
     texts = [text for text in texts if text.strip()]
     if not texts:
         raise UsageError("there is no text to embed")

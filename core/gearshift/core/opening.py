@@ -1,0 +1,91 @@
+"""A router that is ready to answer, from a configuration.
+
+Rules: the one place that starts what a configuration names besides connections: the embedded models' processes. They
+live as long as the block. `open_router` is what a program without a server uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from gearshift.core.blueprint import Blueprint
+from gearshift.core.catalogue import Catalogue
+from gearshift.core.classifier import TaskClassifier
+from gearshift.core.config.build import build
+from gearshift.core.config.load import LoadedConfig, load_config
+from gearshift.core.config.model import Config, EmbeddedConfig
+from gearshift.core.embedded import EmbeddedModel, EmbeddedSettings
+from gearshift.core.embedded.state import ProgressCallback
+from gearshift.core.gates import Gate
+from gearshift.core.observer import Observer
+from gearshift.core.providers.registry import own_kinds
+from gearshift.core.router import Router
+
+EmbeddedModels = Mapping[str, EmbeddedModel]
+"""Running embedded models, by provider name."""
+
+
+@asynccontextmanager
+async def embedded_models(
+    blueprint: Blueprint, progress: ProgressCallback | None = None, *, wait: bool = True
+) -> AsyncGenerator[EmbeddedModels]:
+    """Run the embedded models that a configuration names, while the block runs.
+
+    Args:
+        wait: enter only when they answer; else calls to them wait.
+
+    Raises:
+        EmbeddedModelError: one cannot be started; says what to do.
+    """
+    async with AsyncExitStack() as stack:
+        models: dict[str, EmbeddedModel] = {}
+        for name, spec in blueprint.providers.items():
+            if spec.kind == "embedded":
+                settings = settings_of(blueprint.config.providers[name].embedded or EmbeddedConfig())
+                models[name] = await stack.enter_async_context(EmbeddedModel(settings, progress=progress, wait=wait))
+        yield models
+
+
+def settings_of(config: EmbeddedConfig) -> EmbeddedSettings:
+    """Give the process's settings that a configuration asks for."""
+    return EmbeddedSettings(
+        model_path=Path(config.model_path) if config.model_path else None,
+        sha256=config.sha256,
+        threads=config.threads,
+        context_tokens=config.context_tokens,
+        slots=config.slots,
+    )
+
+
+@asynccontextmanager
+async def open_router(
+    config: str | Path | Config,
+    *,
+    env: Mapping[str, str] | None = None,
+    gates: Sequence[Gate] = (),
+    observers: Sequence[Observer] = (),
+    progress: ProgressCallback | None = None,
+) -> AsyncGenerator[Router]:
+    """Give a router for a configuration, in this process.
+
+    Args:
+        config: a gearshift.yaml's path, or the configuration itself.
+        env: what `${NAME}` in a file stands for, such as `os.environ`; the core itself reads no environment.
+        progress: told how the embedded model's start goes.
+
+    Raises:
+        ConfigError: the configuration is wrong; one problem a line.
+        EmbeddedModelError: the embedded model cannot be started.
+    """
+    loaded: Config | LoadedConfig = config if isinstance(config, Config) else load_config(config, env or {})
+    blueprint = build(loaded, Catalogue.load(), own_kinds=own_kinds())
+    async with embedded_models(blueprint, progress) as models:
+        sockets = {name: model.base_url for name, model in models.items()}
+        router = Router(
+            blueprint, classifier=TaskClassifier.load(), gates=gates, observers=observers, embedded=sockets
+        )
+        async with router:
+            yield router
+

@@ -1,0 +1,318 @@
+"""The service, put together: the one file that knows the order of the layers.
+
+    http port (metrics, health) ┐
+    gRPC server ─ guard ─ RouterService, OpsService, health, reflection ─▶ Router ─▶ observers: ledger, metrics, log, trail
+                                                                             └▶ embedded models' processes
+
+Rules: what it starts it stops, in reverse; a reload builds a whole new router before it replaces the old one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import anyio
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from gearshift.core.blueprint import Blueprint
+from gearshift.core.classifier import TaskClassifier
+from gearshift.core.config.model import Config, ServerConfig
+from gearshift.core.embedded.state import ProgressCallback
+from gearshift.core.errors import ConfigError
+from gearshift.core.ledger import Ledger
+from gearshift.core.ledger.sqlite import SqliteLedger
+from gearshift.core.observer import Observer
+from gearshift.core.opening import EmbeddedModels, embedded_models
+from gearshift.core.router import Router
+from gearshift.server.access import Access
+from gearshift.server.guard import CallGuard
+from gearshift.server.http import http_port
+from gearshift.server.logs import CallLog
+from gearshift.server.metrics import Metrics
+from gearshift.server.ops_service import OpsService
+from gearshift.server.plugins import own_gates, own_observers
+from gearshift.server.recording import LedgerObserver
+from gearshift.server.reflection import enable_reflection
+from gearshift.server.router_service import RouterService
+from gearshift.server.trail import Trail
+from gearshift.v1 import ops_pb2, ops_pb2_grpc, router_pb2, router_pb2_grpc
+
+_log = logging.getLogger(__name__)
+
+SERVICES = (
+    router_pb2.DESCRIPTOR.services_by_name["RouterService"].full_name,
+    ops_pb2.DESCRIPTOR.services_by_name["OpsService"].full_name,
+    health.SERVICE_NAME,
+)
+
+
+class App:
+    """A running service.
+
+    Args:
+        read: reads the configuration again and gives what it comes to; for reloads.
+    """
+
+    def __init__(
+        self,
+        blueprint: Blueprint,
+        router: Router,
+        ledger: Ledger,
+        metrics: Metrics | None,
+        trail: Trail,
+        guard: CallGuard,
+        models: EmbeddedModels,
+        observers: tuple[Observer, ...],
+        read: Callable[[], Blueprint] | None,
+    ) -> None:
+        self.router = router
+        self.access = Access(blueprint.config.access)
+        self.ledger = ledger
+        self.trail = trail
+        self.metrics = metrics
+        self.guard = guard
+        self._models = models
+        self._observers = observers
+        self._read = read
+        self._started_at = time.time()
+        self._retired: list[Router] = []
+        self.port = 0
+        self.http_port = 0
+        self.is_serving = False
+
+    @property
+    def sync_ledger(self) -> bool:
+        """Whether a call completes only after its rows are on disk."""
+        return self.router.blueprint.config.ledger.durability == "sync"
+
+    def status(self) -> ops_pb2.GetStatusResponse:
+        """Give what is running."""
+        ledger = self.ledger.status()
+        warnings = list(self.router.blueprint.warnings)
+        if ledger.is_failing:
+            warnings.append(f"the ledger cannot be written: {ledger.last_error}")
+        if ledger.dropped:
+            warnings.append(f"{ledger.dropped} ledger rows were dropped")
+        started = Timestamp()
+        started.FromNanoseconds(int(self._started_at * 1e9))
+        response = ops_pb2.GetStatusResponse(
+            version=service_version(),
+            started_at=started,
+            config_revision=self.router.blueprint.revision,
+            calls_in_flight=self.guard.in_flight,
+            calls_ended=self.guard.ended,
+            ledger_pending=ledger.pending,
+            ledger_dropped=ledger.dropped,
+            warnings=warnings,
+        )
+        for model in self._models.values():
+            state = model.status()
+            response.embedded.CopyFrom(
+                ops_pb2.EmbeddedStatus(
+                    state=state.state.value,
+                    pid=state.pid or 0,
+                    resident_bytes=state.rss_bytes or 0,
+                    restarts=state.restarts,
+                    last_error=state.last_error,
+                )
+            )
+        return response
+
+    async def reload(self) -> bool:
+        """Read the configuration again and put it in force; an invalid one changes nothing.
+
+        Raises:
+            ConfigError: it is invalid, or what it changes needs a restart.
+        """
+        if self._read is None:
+            raise ConfigError(["this service was started without a file, so there is nothing to read again"])
+        blueprint = self._read()
+        old = self.router
+        if blueprint.revision == old.blueprint.revision:
+            return False
+        for name, reason in _needs_restart(old.blueprint.config, blueprint.config):
+            raise ConfigError([f"{name}: {reason}; restart the service to change it"])
+        self.router = Router(
+            blueprint,
+            classifier=TaskClassifier.load(),
+            gates=own_gates(),
+            observers=self._observers,
+            embedded={name: model.base_url for name, model in self._models.items()},
+            state=old.state,
+        )
+        self.access = Access(blueprint.config.access)
+        # Calls that run keep the old router's connections; it is closed with the service.
+        self._retired.append(old)
+        _log.info("configuration reloaded", extra={"fields": {"revision": blueprint.revision}})
+        return True
+
+    async def aclose(self) -> None:
+        """Close the routers."""
+        for router in (*self._retired, self.router):
+            await router.aclose()
+
+
+@asynccontextmanager
+async def running_app(
+    blueprint: Blueprint,
+    *,
+    read: Callable[[], Blueprint] | None = None,
+    progress: ProgressCallback | None = None,
+    own: tuple[Observer, ...] = (),
+) -> AsyncGenerator[App]:
+    """Serve while the block runs; leaving it drains within the configured grace.
+
+    Raises:
+        ConfigError: a port is in use, or a certificate cannot be read.
+        LedgerError: the ledger cannot be opened.
+        EmbeddedModelError: the embedded model cannot be started.
+    """
+    config = blueprint.config
+    async with AsyncExitStack() as stack:
+        ledger = SqliteLedger(
+            ledger_path(config),
+            durability="sync" if config.ledger.durability == "sync" else "async",
+            max_pending=config.ledger.max_pending,
+        )
+        await ledger.start()
+        stack.push_async_callback(ledger.aclose)
+        models = await stack.enter_async_context(embedded_models(blueprint, progress))
+        metrics = Metrics() if config.telemetry.export_metrics == "prometheus" else None
+        trail = Trail()
+        observers: list[Observer] = [
+            CallLog(log_calls=config.telemetry.log_chain_position),
+            LedgerObserver(ledger, track_fallback_costs=config.telemetry.track_fallback_costs),
+            trail,
+            *own_observers(),
+            *own,
+        ]
+        if metrics is not None:
+            observers.append(metrics)
+        router = Router(
+            blueprint,
+            classifier=TaskClassifier.load(),
+            gates=own_gates(),
+            observers=observers,
+            embedded={name: model.base_url for name, model in models.items()},
+        )
+        guard = CallGuard(config.server.max_calls)
+        app = App(blueprint, router, ledger, metrics, trail, guard, models, tuple(observers), read)
+        stack.push_async_callback(app.aclose)
+        if metrics is not None:
+            metrics.gauge("gearshift_calls_in_flight", "Calls that are running.", lambda: guard.in_flight)
+            metrics.gauge("gearshift_ledger_pending", "Rows that wait to be written.", lambda: ledger.status().pending)
+            metrics.gauge("gearshift_ledger_dropped", "Rows that were dropped.", lambda: ledger.status().dropped)
+        await stack.enter_async_context(_serving(app, config.server))
+        if config.server.http:
+            app.http_port = await stack.enter_async_context(
+                http_port(config.server.http_host, config.server.http_port, metrics, lambda: app.is_serving)
+            )
+        for warning in blueprint.warnings:
+            _log.warning(warning)
+        yield app
+
+
+@asynccontextmanager
+async def _serving(app: App, config: ServerConfig) -> AsyncGenerator[None]:
+    """Run the gRPC server while the block runs."""
+    server = grpc.aio.server(interceptors=[app.guard], options=_options(config))
+    router_pb2_grpc.add_RouterServiceServicer_to_server(RouterService(app), server)
+    ops_pb2_grpc.add_OpsServiceServicer_to_server(OpsService(app), server)
+    checks = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    enable_reflection(server, SERVICES)
+    app.port = _bind(server, config)
+    await server.start()
+    for name in ("", *SERVICES[:2]):
+        await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
+    app.is_serving = True
+    try:
+        yield
+    finally:
+        app.is_serving = False
+        with anyio.CancelScope(shield=True):
+            await checks.enter_graceful_shutdown()
+            app.trail.close()
+            await server.stop(config.grace_s if app.guard.in_flight else 0.05)
+            # stop() returns before cancelled handlers have cleaned up (facts.md 1.3).
+            with anyio.move_on_after(5):
+                await app.guard.wait_idle()
+
+
+def _options(config: ServerConfig) -> list[tuple[str, int]]:
+    return [
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", config.max_message_bytes),
+        ("grpc.max_send_message_length", config.max_message_bytes),
+        ("grpc.max_metadata_size", 32 * 1024),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]
+
+
+def _bind(server: grpc.aio.Server, config: ServerConfig) -> int:
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    address = f"{host}:{config.port}"
+    try:
+        if config.tls is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, _credentials(config))
+    except RuntimeError as error:
+        raise ConfigError(
+            [f"server.port: cannot listen on {address}: it is in use or not this machine's; choose another with --port"]
+        ) from error
+
+
+def _credentials(config: ServerConfig) -> grpc.ServerCredentials:
+    tls = config.tls
+    assert tls is not None  # noqa: S101
+    try:
+        key, certificate = Path(tls.key).read_bytes(), Path(tls.certificate).read_bytes()
+        authority = Path(tls.client_ca).read_bytes() if tls.client_ca else None
+    except OSError as error:
+        raise ConfigError([f"server.tls: {error.filename}: {error.strerror}"]) from error
+    return grpc.ssl_server_credentials(
+        [(key, certificate)], root_certificates=authority, require_client_auth=authority is not None
+    )
+
+
+def _needs_restart(old: Config, new: Config) -> list[tuple[str, str]]:
+    """Name what a reload cannot change."""
+    found: list[tuple[str, str]] = []
+    if old.server != new.server:
+        found.append(("server", "ports, TLS and sizes are fixed at the start"))
+    if old.ledger != new.ledger:
+        found.append(("ledger", "the store is opened at the start"))
+    embedded = {name: each.embedded for name, each in old.providers.items() if each.kind == "embedded"}
+    if embedded != {name: each.embedded for name, each in new.providers.items() if each.kind == "embedded"}:
+        found.append(("providers", "the embedded model's process is started once"))
+    return found
+
+
+def ledger_path(config: Config) -> str:
+    """Give the ledger's file; the default stands in the user's state folder, which is made."""
+    if config.ledger.path:
+        return config.ledger.path
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    folder = Path(state) / "gearshift"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError([f"ledger.path: cannot make {folder} ({error.strerror}); set ledger.path"]) from error
+    return str(folder / "ledger.db")
+
+
+def service_version() -> str:
+    """Give the installed version."""
+    try:
+        return version("gearshift")
+    except PackageNotFoundError:
+        return "unknown"

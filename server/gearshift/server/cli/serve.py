@@ -1,0 +1,182 @@
+"""`gearshift serve`: run the service until it is told to stop.
+
+Rules: what a person reads goes to standard error; the address is printed once calls are taken. SIGTERM and Ctrl-C drain,
+SIGHUP reads the configuration again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import logging
+import signal
+import sys
+from collections.abc import Callable
+
+import anyio
+from msgspec import structs
+
+from gearshift.core.config.model import Config
+from gearshift.core.embedded import Phase, Progress, gemma_terms
+from gearshift.core.errors import RouteError
+from gearshift.server.app import App, running_app, service_version
+from gearshift.server.cli.configured import CONFIG_VARIABLE, DEFAULT_FILE, Configured, configured
+from gearshift.server.logs import configure_logs
+
+_log = logging.getLogger(__name__)
+
+_EPILOG = f"""examples:
+  gearshift serve                        on 127.0.0.1:50051, with {DEFAULT_FILE} or what is on this machine
+  gearshift serve --config prod.yaml     a configuration of your own
+  gearshift serve --port 0               a free port, printed on standard error
+  gearshift serve --use-env-keys         use provider keys in the environment, at most 1 USD a day
+
+signals:
+  SIGTERM, SIGINT   stop taking calls, let those that run finish, then stop
+  SIGHUP            read the configuration again; an invalid one changes nothing"""
+
+
+class ServeCommand:
+    """Runs the service."""
+
+    name = "serve"
+    help = "run the service"
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """Add the arguments."""
+        add_config_arguments(parser)
+        parser.add_argument("--host", help="address to listen on (server.host, 127.0.0.1)")
+        parser.add_argument("--port", type=int, help="gRPC port; 0 takes a free one (server.port, 50051)")
+        parser.add_argument("--http-port", type=int, help="port of metrics and health (server.http_port, 9464)")
+        parser.add_argument("--no-http", action="store_true", help="no HTTP port at all")
+        parser.add_argument("--ledger", help="SQLite file of the ledger; :memory: keeps nothing (ledger.path)")
+        parser.add_argument(
+            "--log-level", choices=["debug", "info", "warning", "error"], help="least level (telemetry.log_level)"
+        )
+        parser.epilog = _EPILOG
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Serve until a signal comes."""
+        try:
+            found = configured(
+                arguments.config, use_env_keys=arguments.use_env_keys, changed=asked_of(arguments)
+            )
+            config = found.blueprint.config
+            configure_logs(config.telemetry.log_level)
+            anyio.run(_serve, found, backend_options={"use_uvloop": config.server.uvloop})
+        except RouteError as error:
+            return failed("serve", error)
+        except BaseExceptionGroup as group:
+            error = single(group)
+            if error is None:
+                raise
+            return failed("serve", error)
+        return 0
+
+
+COMMAND = ServeCommand()
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that choose a configuration."""
+    parser.add_argument(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help=f"configuration file (${CONFIG_VARIABLE}, ./{DEFAULT_FILE}, or what is on this machine)",
+    )
+    parser.add_argument(
+        "--use-env-keys",
+        action="store_true",
+        help="without a file: use provider keys in the environment, spending at most 1 USD a day",
+    )
+
+
+def asked_of(arguments: argparse.Namespace) -> Callable[[Config], Config]:
+    """Give what puts the command line's wishes into a configuration."""
+
+    def changed(config: Config) -> Config:
+        server, ledger, telemetry = config.server, config.ledger, config.telemetry
+        server = structs.replace(
+            server,
+            host=server.host if arguments.host is None else arguments.host,
+            port=server.port if arguments.port is None else arguments.port,
+            http_port=server.http_port if arguments.http_port is None else arguments.http_port,
+            http=server.http and not arguments.no_http,
+        )
+        if arguments.ledger is not None:
+            ledger = structs.replace(ledger, path=arguments.ledger)
+        if arguments.log_level is not None:
+            telemetry = structs.replace(telemetry, log_level=arguments.log_level)
+        return structs.replace(config, server=server, ledger=ledger, telemetry=telemetry)
+
+    return changed
+
+
+def single(group: BaseExceptionGroup[BaseException]) -> RouteError | None:
+    """Give the one error of ours that a task group let out, or None when it holds anything else."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error if isinstance(error, RouteError) else None
+
+
+def failed(command: str, error: RouteError) -> int:
+    """Tell a person why a command failed; give the exit code."""
+    print(f"gearshift {command}: {error}", file=sys.stderr)
+    return 1
+
+
+def progress_on(write: Callable[[str], object]) -> Callable[[Progress], None]:
+    """Give what tells a person how the embedded model's start goes, a line a phase."""
+    last: list[Phase] = []
+
+    def tell(progress: Progress) -> None:
+        if last == [progress.phase]:
+            return
+        last[:] = [progress.phase]
+        write(f"embedded model: {progress.phase.value} ({progress.elapsed_s:.1f} s)\n")
+
+    return tell
+
+
+async def _serve(found: Configured) -> None:
+    blueprint = found.blueprint
+    write = sys.stderr.write
+    write(f"gearshift {service_version()}, configured by {found.source}\n")
+    for notice in found.notices:
+        write(f"  {notice}\n")
+    if any(spec.kind == "embedded" for spec in blueprint.providers.values()):
+        terms = gemma_terms()
+        write(f"  {terms.model}: {terms.notice}\n")
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async with running_app(blueprint, read=found.read, progress=progress_on(write)) as app:
+            _tell(app, found)
+            # What is alive now stays: the collector need not look at it again.
+            gc.collect()
+            gc.freeze()
+            async for number in signals:
+                if number != signal.SIGHUP:
+                    break
+                await _reload(app)
+            write("stopping: calls that run may finish\n")
+
+
+def _tell(app: App, found: Configured) -> None:
+    server = found.blueprint.config.server
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    sys.stderr.write(f"serving on {host}:{app.port}\n")
+    if app.http_port:
+        sys.stderr.write(f"metrics on http://{server.http_host}:{app.http_port}/metrics\n")
+    for warning in found.blueprint.warnings:
+        sys.stderr.write(f"warning: {warning}\n")
+    sys.stderr.flush()
+
+
+async def _reload(app: App) -> None:
+    try:
+        changed = await app.reload()
+    except RouteError as error:
+        _log.error("the configuration was not reloaded: %s", error)  # noqa: TRY400
+    else:
+        _log.info("the configuration was read again: %s", "it has changed" if changed else "nothing has changed")

@@ -1,0 +1,105 @@
+"""The outermost interceptor: errors become statuses, cancellation stays quiet, calls are counted.
+
+Rules: one place that ends a call with a status. A handler writes with `context.write` and never yields. What a client
+that has gone makes of a write is a cancellation. Nothing of an unknown error's text is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import grpc
+
+from gearshift.core.errors import RouteError
+from gearshift.server.status import DEADLINE, INTERNAL, Status, status_of
+
+_log = logging.getLogger(__name__)
+
+Handler = Callable[[Any, Any], Awaitable[Any]]
+_OURS = "/gearshift.v1."
+
+
+class CallGuard(grpc.aio.ServerInterceptor):
+    """Guards the handlers of gearshift.v1 and counts their calls; others (health, reflection) pass.
+
+    Args:
+        max_calls: calls at once; more are RESOURCE_EXHAUSTED with pushback.
+    """
+
+    def __init__(self, max_calls: int) -> None:
+        self._max_calls = max_calls
+        self.in_flight = 0
+        self.ended = 0
+        self._idle = anyio.Event()
+        self._idle.set()
+
+    async def wait_idle(self) -> None:
+        """Wait until no call runs."""
+        await self._idle.wait()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        """Wrap a handler of ours."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or not (method if isinstance(method, str) else method.decode()).startswith(_OURS):
+            return handler
+        if handler.unary_unary is not None:
+            return grpc.unary_unary_rpc_method_handler(
+                self._guarded(handler.unary_unary), handler.request_deserializer, handler.response_serializer
+            )
+        assert handler.unary_stream is not None  # noqa: S101
+        return grpc.unary_stream_rpc_method_handler(
+            self._guarded(handler.unary_stream), handler.request_deserializer, handler.response_serializer
+        )
+
+    def _guarded(self, inner: Handler) -> Handler:
+        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            if self.in_flight >= self._max_calls:
+                context.set_trailing_metadata((("grpc-retry-pushback-ms", "200"),))
+                await context.abort(
+                    grpc.StatusCode.RESOURCE_EXHAUSTED, f"more than {self._max_calls} calls at once; try again"
+                )
+            if self.in_flight == 0:
+                self._idle = anyio.Event()
+            self.in_flight += 1
+            status: Status | None = None
+            try:
+                return await inner(request, context)
+            except asyncio.CancelledError:
+                raise
+            except grpc.aio.AbortError:
+                raise
+            except grpc.aio.BaseError:
+                # The client has gone while we wrote.
+                raise asyncio.CancelledError from None
+            except Exception as error:
+                status = _told(error)
+            finally:
+                self.in_flight -= 1
+                self.ended += 1
+                if self.in_flight == 0:
+                    self._idle.set()
+            if status.metadata:
+                context.set_trailing_metadata(status.metadata)
+            await context.abort(status.code, status.message)
+
+        return call
+
+
+def _told(error: BaseException) -> Status:
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    if isinstance(error, RouteError):
+        return status_of(error)
+    if isinstance(error, TimeoutError):
+        return DEADLINE
+    _log.error("a call failed by a fault of ours", exc_info=error)
+    return INTERNAL

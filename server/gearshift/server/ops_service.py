@@ -1,0 +1,266 @@
+"""OpsService: what is running, for those who run it.
+
+Rules: every method needs the role `ops` where keys are configured. Content is never shown.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from gearshift.core.admission import Guard
+from gearshift.core.errors import invalid
+from gearshift.core.ledger import CostQuery, CostReport, CostRow
+from gearshift.core.promptcache import PromptEntry
+from gearshift.core.words import CostGroup
+from gearshift.server.access import require_ops
+from gearshift.server.router_service import Running
+from gearshift.server.trail import Trail
+from gearshift.server.wire import attempt_to_wire, money, stage_to_wire, usage_to_wire
+from gearshift.v1 import ops_pb2, ops_pb2_grpc, task_pb2
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_CACHES = ("prompt",)
+_PAGE = 100
+_LARGEST_PAGE = 1000
+
+
+class Operated(Running, Protocol):
+    """What OpsService shows and steers."""
+
+    @property
+    def trail(self) -> Trail:
+        """The live trail."""
+        ...
+
+    def status(self) -> ops_pb2.GetStatusResponse:
+        """Give what is running."""
+        ...
+
+    async def reload(self) -> bool:
+        """Read the configuration again; answer whether anything changed."""
+        ...
+
+
+class OpsService(ops_pb2_grpc.OpsServiceServicer):
+    """The service for operators."""
+
+    def __init__(self, operated: Operated) -> None:
+        self._operated = operated
+
+    def _check(self, context: Context) -> None:
+        require_ops(self._operated.access.caller(context.invocation_metadata()))
+
+    async def GetStatus(self, request: ops_pb2.GetStatusRequest, context: Context) -> ops_pb2.GetStatusResponse:
+        """Say what is running."""
+        self._check(context)
+        return self._operated.status()
+
+    async def ListChains(self, request: ops_pb2.ListChainsRequest, context: Context) -> ops_pb2.ListChainsResponse:
+        """Give the chains."""
+        self._check(context)
+        blueprint = self._operated.router.blueprint
+        return ops_pb2.ListChainsResponse(
+            chains=[
+                ops_pb2.ChainStatus(
+                    name=name,
+                    stages=[stage_to_wire(stage.ref) for stage in chain.stages],
+                    order="adaptive" if chain.adaptive else "written",
+                    task_ids=sorted(task.id for task in blueprint.tasks.values() if task.chain.name == name),
+                )
+                for name, chain in sorted(blueprint.chains.items())
+            ]
+        )
+
+    async def ListStages(self, request: ops_pb2.ListStagesRequest, context: Context) -> ops_pb2.ListStagesResponse:
+        """Give the health of accounts and models, also of those that were never called."""
+        self._check(context)
+        router, now = self._operated.router, time.monotonic()
+        guards: dict[str, Guard] = {}
+        for chain in router.blueprint.chains.values():
+            for stage in chain.stages:
+                for spec in stage.provider.accounts:
+                    guard = router.state.admission.guard(stage, spec, now)
+                    guards[guard.name] = guard
+        return ops_pb2.ListStagesResponse(
+            stages=[
+                _stage_status(guard, now)
+                for _, guard in sorted(guards.items())
+                if not request.provider or guard.provider == request.provider
+            ]
+        )
+
+    async def ListCacheEntries(
+        self, request: ops_pb2.ListCacheEntriesRequest, context: Context
+    ) -> ops_pb2.ListCacheEntriesResponse:
+        """Give what the caches hold."""
+        self._check(context)
+        prompts, now = self._operated.router.state.prompts, time.monotonic()
+        chosen = _chosen(request.filter, now)
+        entries = [entry for entry in prompts.entries(now) if chosen(entry)]
+        size = min(request.page_size or _PAGE, _LARGEST_PAGE)
+        if request.page_token and not request.page_token.isdecimal():
+            raise invalid("page_token", "must be what the last response gave, or empty")
+        begin = int(request.page_token or 0)
+        counts = prompts.counts()
+        return ops_pb2.ListCacheEntriesResponse(
+            entries=[
+                ops_pb2.CacheEntry(
+                    cache="prompt",
+                    key=entry.key,
+                    tenant=entry.tenant,
+                    task_id=entry.task_id,
+                    bytes=entry.size,
+                    hits=entry.hits,
+                    age_seconds=now - entry.stored_at,
+                    expires_in_seconds=max(0.0, prompts.ttl_s - (now - entry.used_at)),
+                )
+                for entry in entries[begin : begin + size]
+            ],
+            next_page_token=str(begin + size) if begin + size < len(entries) else "",
+            stats=[
+                ops_pb2.CacheStats(
+                    cache="prompt",
+                    entries=counts.entries,
+                    bytes=counts.bytes,
+                    hits=counts.hits,
+                    misses=counts.misses,
+                    evictions=counts.evictions,
+                )
+            ],
+        )
+
+    async def PurgeCache(self, request: ops_pb2.PurgeCacheRequest, context: Context) -> ops_pb2.PurgeCacheResponse:
+        """Drop cache entries."""
+        self._check(context)
+        if not request.all and not request.filter.ListFields():
+            raise invalid("filter", "chooses nothing: set at least one field, or all")
+        chosen = _chosen(request.filter, time.monotonic())
+        return ops_pb2.PurgeCacheResponse(purged=self._operated.router.state.prompts.purge(chosen))
+
+    async def GetCostReport(
+        self, request: ops_pb2.GetCostReportRequest, context: Context
+    ) -> ops_pb2.GetCostReportResponse:
+        """Sum the ledger."""
+        self._check(context)
+        groups: list[CostGroup] = []
+        for number in request.group_by:
+            try:
+                group = CostGroup(number or CostGroup.TASK)
+            except ValueError:
+                raise invalid("group_by", f"{number} is unknown to this version") from None
+            if group not in groups:
+                groups.append(group)
+        report = await self._operated.ledger.report(
+            CostQuery(
+                group_by=tuple(groups) or (CostGroup.TASK,),
+                since=_seconds(request.since) if request.HasField("since") else None,
+                until=_seconds(request.until) if request.HasField("until") else None,
+                tenant=request.tenant or None,
+                task_id=request.task_id or None,
+            )
+        )
+        return _report(report)
+
+    async def Reload(self, request: ops_pb2.ReloadRequest, context: Context) -> ops_pb2.ReloadResponse:
+        """Read the configuration again."""
+        self._check(context)
+        changed = await self._operated.reload()
+        return ops_pb2.ReloadResponse(changed=changed, config_revision=self._operated.router.blueprint.revision)
+
+    async def WatchAttempts(self, request: ops_pb2.WatchAttemptsRequest, context: Context) -> None:  # type: ignore[override]
+        """Send attempts as they end."""
+        self._check(context)
+        with self._operated.trail.watch() as seen:
+            async for each in seen:
+                resolution = each.context.resolution
+                if request.task_id not in ("", resolution.task_id) or request.tenant not in ("", resolution.tenant):
+                    continue
+                ended = Timestamp()
+                ended.FromNanoseconds(int(each.ended_at * 1e9))
+                await context.write(
+                    ops_pb2.WatchAttemptsResponse(
+                        request_id=each.context.request_id,
+                        task_id=resolution.task_id,
+                        tenant=resolution.tenant,
+                        task_type=task_pb2.TaskType.ValueType(resolution.type),
+                        attempt=attempt_to_wire(each.attempt),
+                        ended_at=ended,
+                        missed=each.missed,
+                    )
+                )
+
+
+def _chosen(chosen: ops_pb2.CacheFilter, now: float) -> Callable[[PromptEntry], bool]:
+    if chosen.cache not in ("", *_CACHES):
+        raise invalid("filter.cache", f"{chosen.cache!r} is no cache of this service: {', '.join(_CACHES)}")
+
+    def is_chosen(entry: PromptEntry) -> bool:
+        return (
+            chosen.tenant in ("", entry.tenant)
+            and chosen.task_id in ("", entry.task_id)
+            and chosen.key in ("", entry.key)
+            and now - entry.stored_at >= chosen.min_age_seconds
+        )
+
+    return is_chosen
+
+
+def _stage_status(guard: Guard, now: float) -> ops_pb2.StageStatus:
+    figures, breaker = guard.figures, guard.breaker
+    return ops_pb2.StageStatus(
+        provider=guard.provider,
+        account=guard.account.name,
+        model=guard.model,
+        breaker=ops_pb2.BreakerState.ValueType(breaker.state),
+        probe_in_seconds=breaker.probe_in(now),
+        breaker_reason=breaker.reason,
+        buckets=[
+            ops_pb2.BucketStatus(
+                unit=bucket.unit,
+                capacity=bucket.capacity,
+                level=bucket.level(now),
+                refill_per_second=bucket.refill_per_s,
+                waiting=guard.waiting,
+            )
+            for bucket in guard.buckets
+        ],
+        attempts=figures.attempts,
+        failures=figures.failures,
+        accepted=figures.accepted,
+        poor=figures.poor,
+        in_flight=figures.in_flight,
+        first_token_ms=figures.first_token_ms,
+        total_ms=figures.total_ms,
+    )
+
+
+def _seconds(stamp: Timestamp) -> float:
+    return stamp.ToNanoseconds() / 1e9
+
+
+def _report(report: CostReport) -> ops_pb2.GetCostReportResponse:
+    return ops_pb2.GetCostReportResponse(
+        rows=[_cost_row(row) for row in report.rows], total=_cost_row(report.total), pending=report.pending
+    )
+
+
+def _cost_row(row: CostRow) -> ops_pb2.CostRow:
+    return ops_pb2.CostRow(
+        keys=row.keys,
+        calls=row.calls,
+        attempts=row.attempts,
+        failed=row.failed,
+        poor=row.poor,
+        usage=usage_to_wire(row.usage),
+        cost_usd=money(row.cost_usd),
+        unpriced=row.unpriced,
+        estimated_usd=money(row.estimated_usd),
+        overhead_usd=money(row.overhead_usd),
+        strongest_usd=money(row.strongest_usd),
+    )

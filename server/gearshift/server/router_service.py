@@ -1,0 +1,131 @@
+"""RouterService: translate, delegate.
+
+Rules: decides nothing. The caller's deadline is the enclosing scope; a stream is written, never yielded.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import Any, Protocol
+
+import anyio
+import grpc
+
+from gearshift.core.ledger import Ledger
+from gearshift.core.request import StreamPolicy
+from gearshift.core.router import Router
+from gearshift.core.events import Completed
+from gearshift.server.access import Access
+from gearshift.server.wire import (
+    answer_to_wire,
+    call_from_wire,
+    embed_answer_to_wire,
+    embed_from_wire,
+    events_to_wire,
+    explanation_to_wire,
+    outcome_from_wire,
+    stream_policy_from_wire,
+)
+from gearshift.v1 import router_pb2, router_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+_DEFAULT_STREAM = StreamPolicy()
+
+
+class Running(Protocol):
+    """What the services stand on; a reload replaces its members at once."""
+
+    @property
+    def router(self) -> Router:
+        """The router in force."""
+        ...
+
+    @property
+    def access(self) -> Access:
+        """The keys in force."""
+        ...
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where attempts are recorded."""
+        ...
+
+    @property
+    def sync_ledger(self) -> bool:
+        """Whether a call completes only after its rows are on disk."""
+        ...
+
+
+class RouterService(router_pb2_grpc.RouterServiceServicer):
+    """The service that applications call."""
+
+    def __init__(self, running: Running) -> None:
+        self._running = running
+
+    async def Route(self, request: router_pb2.RouteRequest, context: Context) -> router_pb2.RouteResponse:
+        """Answer one call whole."""
+        running = self._running
+        caller = running.access.caller(context.invocation_metadata())
+        call = call_from_wire(request.call, caller.tenant, None)
+        with anyio.fail_after(context.time_remaining()):
+            answer = await running.router.route(call, joinable=bool(request.call.request_id))
+            if running.sync_ledger:
+                await running.ledger.flush()
+        return router_pb2.RouteResponse(answer=answer_to_wire(answer))
+
+    async def StreamRoute(self, request: router_pb2.StreamRouteRequest, context: Context) -> None:  # type: ignore[override]
+        """Answer one call as the model writes it."""
+        running = self._running
+        caller = running.access.caller(context.invocation_metadata())
+        asked = stream_policy_from_wire(request.stream) if request.HasField("stream") else _DEFAULT_STREAM
+        call = call_from_wire(request.call, caller.tenant, asked)
+        with anyio.fail_after(context.time_remaining()):
+            async with aclosing(running.router.stream(call, joinable=bool(request.call.request_id))) as stream:
+                async for events in stream:
+                    if running.sync_ledger and isinstance(events[-1], Completed):
+                        await running.ledger.flush()
+                    await context.write(events_to_wire(events))
+
+    async def Embed(self, request: router_pb2.EmbedRequest, context: Context) -> router_pb2.EmbedResponse:
+        """Turn texts into vectors."""
+        running = self._running
+        caller = running.access.caller(context.invocation_metadata())
+        call = embed_from_wire(request, caller.tenant)
+        with anyio.fail_after(context.time_remaining()):
+            answer = await running.router.embed(call)
+            if running.sync_ledger:
+                await running.ledger.flush()
+        return embed_answer_to_wire(answer)
+
+    async def Explain(self, request: router_pb2.ExplainRequest, context: Context) -> router_pb2.ExplainResponse:
+        """Say what would be decided."""
+        running = self._running
+        caller = running.access.caller(context.invocation_metadata())
+        asked = stream_policy_from_wire(request.stream) if request.HasField("stream") else _DEFAULT_STREAM
+        call = call_from_wire(request.call, caller.tenant, asked)
+        return explanation_to_wire(running.router.explain(call))
+
+    async def PutPrompt(self, request: router_pb2.PutPromptRequest, context: Context) -> router_pb2.PutPromptResponse:
+        """Store a static system prompt."""
+        running = self._running
+        caller = running.access.caller(context.invocation_metadata())
+        key = running.router.put_prompt(caller.tenant, request.task_id, request.text, static=request.static)
+        return router_pb2.PutPromptResponse(key=key, ttl_seconds=running.router.state.prompts.ttl_s)
+
+    async def DeletePrompt(
+        self, request: router_pb2.DeletePromptRequest, context: Context
+    ) -> router_pb2.DeletePromptResponse:
+        """Forget a stored system prompt."""
+        running = self._running
+        caller = running.access.caller(context.invocation_metadata())
+        return router_pb2.DeletePromptResponse(deleted=running.router.delete_prompt(caller.tenant, request.key))
+
+    async def ReportOutcome(
+        self, request: router_pb2.ReportOutcomeRequest, context: Context
+    ) -> router_pb2.ReportOutcomeResponse:
+        """Keep the caller's word on an answer."""
+        running = self._running
+        caller = running.access.caller(context.invocation_metadata())
+        await running.ledger.record_outcome(outcome_from_wire(request, caller.tenant))
+        return router_pb2.ReportOutcomeResponse()
+
