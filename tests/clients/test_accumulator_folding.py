@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.fake_router import attempt, checkpoint, completed, delta, fragment, retract, started, switch
 
 from gearshift.clients import Accumulator, StreamProtocolError, digest
 from gearshift.v1 import call_pb2, stream_pb2
+from tests.support.fake_router import attempt, checkpoint, completed, delta, fragment, retract, started, switch
 
 
 @dataclass

@@ -18,6 +18,9 @@ import anyio
 import anyio.to_thread
 import grpc
 import pytest
+
+from gearshift.clients.cli import main
+from gearshift.v1 import answer_pb2, call_pb2, ops_pb2, router_pb2, stream_pb2
 from tests.support.fake_router import (
     CACHE,
     RESOLUTION,
@@ -34,9 +37,6 @@ from tests.support.fake_router import (
     stream_of,
     switch,
 )
-
-from gearshift.clients.cli import main
-from gearshift.v1 import answer_pb2, call_pb2, ops_pb2, router_pb2, stream_pb2
 
 Captured = pytest.CaptureFixture[str]
 

@@ -7,6 +7,9 @@ from typing import Any
 import anyio
 import grpc
 import pytest
+
+from gearshift.clients import Accumulator, Code, RpcError, background, call, dial, stream_policy
+from gearshift.v1 import answer_pb2, router_pb2, stream_pb2
 from tests.support.fake_router import (
     PROMPT_KEY,
     Context,
@@ -20,9 +23,6 @@ from tests.support.fake_router import (
     stream_of,
     switch,
 )
-
-from gearshift.clients import Accumulator, Code, RpcError, background, call, dial, stream_policy
-from gearshift.v1 import answer_pb2, router_pb2, stream_pb2
 
 STORY = call("story", "once upon a time")
 LONG = "Sort mails by what they ask for. " * 20

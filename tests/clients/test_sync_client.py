@@ -11,12 +11,12 @@ import anyio
 import anyio.to_thread
 import grpc
 import pytest
-from tests.support.fake_router import Context, delta, fail, running_fake_router, started
 
 from gearshift.clients import Accumulator, Code, RpcError, background, call, with_default_timeout, with_retry
 from gearshift.clients.context import Context as SomeContext
 from gearshift.clients.sync import Client, dial
 from gearshift.v1 import router_pb2
+from tests.support.fake_router import Context, delta, fail, running_fake_router, started
 
 TRIAGE = call("email-triage", "my invoice is wrong", labels=["billing", "other"])
 LONG = "Sort mails by what they ask for. " * 20

@@ -429,6 +429,8 @@ async def test_a_killed_process_comes_back_at_the_same_place_and_a_stop_leaves_n
             before = model.status()
             assert before.pid is not None
             os.kill(before.pid, signal.SIGKILL)
+            await until(lambda: not before.socket_path.exists())
+            await until(before.socket_path.exists)
             await until(lambda: model.status().restarts == 1)
             await model.ready()
             after = model.status()

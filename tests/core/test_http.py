@@ -481,7 +481,7 @@ async def test_silence_after_a_token_is_an_idle_timeout() -> None:
 
 
 async def test_pings_do_not_count_as_progress() -> None:
-    steps = [asyncio.Event() for _ in range(40)]
+    steps = [asyncio.Event() for _ in range(100)]
     pieces: list[Piece] = [b"token"]
     for step in steps:
         pieces += [step, b": ping\n\n"]
@@ -501,11 +501,11 @@ async def test_progress_puts_the_idle_timeout_off() -> None:
     pieces: list[Piece] = []
     for step in steps:
         pieces += [step, b"token"]
-    timeouts = Timeouts(first_token_s=60.0, idle_s=0.15, total_s=60.0)
+    timeouts = Timeouts(first_token_s=60.0, idle_s=0.6, total_s=60.0)
     async with scripted(Reply.sse(*pieces)) as server, client() as http:
         loop = asyncio.get_running_loop()
         for at, step in enumerate(steps):
-            loop.call_later(0.02 * at, step.set)  # 0.4 s in all, twice the idle time and more
+            loop.call_later(0.05 * at, step.set)  # 1 s in all, well over the idle time
         response = await ask(http, server.url, stream=True, timeouts=timeouts)
         while await response.read():
             response.progress()
@@ -528,12 +528,13 @@ async def test_total_time_ends_a_stream_that_still_flows() -> None:
 
 async def test_slow_consumer_is_not_the_providers_silence() -> None:
     go = asyncio.Event()
+    timeouts = Timeouts(first_token_s=5.0, idle_s=0.3)
     async with scripted(Reply.sse(b"token", go, b"more")) as server, client() as http:
-        response = await ask(http, server.url, stream=True, timeouts=SHORT)
+        response = await ask(http, server.url, stream=True, timeouts=timeouts)
         assert await response.read() == b"token"
         response.progress()
         held = asyncio.Event()
-        asyncio.get_running_loop().call_later(SHORT.idle_s * 4, held.set)
+        asyncio.get_running_loop().call_later(timeouts.idle_s * 2, held.set)
         await held.wait()
         go.set()
         assert await response.read() == b"more"

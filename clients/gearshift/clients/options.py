@@ -215,7 +215,7 @@ def with_channel_options(*options: tuple[str, Any]) -> Option:
 
 
 def with_round_robin() -> Option:
-    """Spread calls over all addresses of the target; without it they stay on the first."""
+    """Spread calls over all addresses of the target; without it they stay on one."""
     return lambda settings: replace(settings, round_robin=True)
 
 

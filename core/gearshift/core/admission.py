@@ -24,6 +24,8 @@ from gearshift.core.words import FailureKind
 
 _SECONDS_PER_DAY = 86_400.0
 _SMOOTHING = 0.2
+_LONGEST_PAUSE_S = 300.0
+"""A provider's `Retry-After` is believed so far, should nothing else be heard of it."""
 
 AnyBucket = TokenBucket | Concurrency
 
@@ -59,7 +61,7 @@ class Figures:
 class Guard:
     """Breaker, limits and figures of one account and model."""
 
-    def __init__(self, stage: Stage, spec: AccountSpec, now: float) -> None:
+    def __init__(self, stage: Stage, spec: AccountSpec, now: float, places: Places) -> None:
         self.provider = stage.provider.name
         self.account = spec.account
         self.model = stage.model.id
@@ -69,7 +71,8 @@ class Guard:
         self.figures = Figures()
         self.spec = spec
         self._turn = anyio.Lock()
-        self._freed = anyio.Event()
+        self._places = places
+        self._paused_until = now
 
     @property
     def name(self) -> str:
@@ -85,23 +88,49 @@ class Guard:
         """Give why no call may be made now, or None."""
         if not self.breaker.permits(now):
             return Refusal("breaker", self.breaker.reason, self.breaker.probe_in(now) or 1.0)
+        if now < self._paused_until:
+            return Refusal("limit", f"the provider's own limit of {self.name}", self._paused_until - now)
         return refusal_of(self.buckets, amounts, now, self.name)
+
+    def pause(self, seconds: float, now: float) -> None:
+        """Pass it over for as long as the provider asked to be left alone."""
+        self._paused_until = max(self._paused_until, now + min(seconds, _LONGEST_PAUSE_S))
 
     def freed(self) -> None:
         """Wake who waits for a place."""
-        if self._turn.locked():
-            self._freed.set()
-            self._freed = anyio.Event()
+        self._places.freed()
 
     async def wait(self, seconds: float) -> None:
-        """Wait so long, or until a place was freed."""
-        with anyio.move_on_after(min(seconds, 3600.0)):
-            await self._freed.wait()
+        """Wait so long, or until a place was freed anywhere."""
+        await self._places.wait(seconds)
 
     @property
     def turn(self) -> anyio.Lock:
         """Who holds it is first in line; a lock of anyio is handed on in the order in which it was asked for."""
         return self._turn
+
+
+class Places:
+    """Wakes those who are first in line when a call has ended, on whichever account: tenants share places over all."""
+
+    def __init__(self) -> None:
+        self._waiting = 0
+        self._freed = anyio.Event()
+
+    def freed(self) -> None:
+        """Wake everybody who is first in line."""
+        if self._waiting:
+            self._freed.set()
+            self._freed = anyio.Event()
+
+    async def wait(self, seconds: float) -> None:
+        """Wait so long, or until a place was freed."""
+        self._waiting += 1
+        try:
+            with anyio.move_on_after(min(seconds, 3600.0)):
+                await self._freed.wait()
+        finally:
+            self._waiting -= 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +152,17 @@ class Amounts:
 class Permit:
     """Leave to make one call. Settle it once, in a `finally`."""
 
-    __slots__ = ("_extra", "_reserved", "_settled", "account", "guard", "queue_s")
+    __slots__ = ("_buckets", "_reserved", "_settled", "_ticket", "account", "guard", "queue_s")
 
-    def __init__(self, guard: Guard, extra: Sequence[AnyBucket], reserved: Amounts, queue_s: float) -> None:
+    def __init__(
+        self, guard: Guard, extra: Sequence[AnyBucket], reserved: Amounts, queue_s: float, ticket: int = 0
+    ) -> None:
         self.guard = guard
         self.account = guard.account
         self.queue_s = queue_s
-        self._extra = extra
+        self._buckets = (*guard.buckets, *extra)
         self._reserved = reserved
+        self._ticket = ticket
         self._settled = False
 
     def cancel(self) -> None:
@@ -139,10 +171,10 @@ class Permit:
             return
         self._settled = True
         now = time.monotonic()
-        for bucket in (*self.guard.buckets, *self._extra):
+        for bucket in self._buckets:
             bucket.settle(self._reserved.of(bucket.unit), 0.0, now)
         self.guard.figures.in_flight -= 1
-        self.guard.breaker.abandon()
+        self.guard.breaker.abandon(self._ticket)
         self.guard.freed()
 
     def settle(
@@ -156,26 +188,32 @@ class Permit:
         first_token_ms: float | None,
         total_ms: float,
         now: float,
+        retry_after_s: float | None = None,
     ) -> None:
-        """Put right what was reserved and tell the breaker how the call ended; the second time does nothing."""
+        """Put right what was reserved and tell the breaker how the call ended; the second time does nothing.
+
+        Args:
+            retry_after_s: how long the provider asked to be left alone, with `failure` only.
+
+        """
         if self._settled:
             return
         self._settled = True
         guard, figures = self.guard, self.guard.figures
         used = Amounts(tokens, cost_usd)
-        for bucket in guard.buckets:
-            bucket.settle(self._reserved.of(bucket.unit), used.of(bucket.unit), now)
-        for bucket in self._extra:
+        for bucket in self._buckets:
             bucket.settle(self._reserved.of(bucket.unit), used.of(bucket.unit), now)
         figures.in_flight -= 1
         figures.attempts += 1
         if cancelled:
-            guard.breaker.abandon()
+            guard.breaker.abandon(self._ticket)
         elif failure is not None:
             figures.failures += 1
-            guard.breaker.fail(FAILURE_RULES[failure].breaker, failure.word, now)
+            guard.breaker.fail(FAILURE_RULES[failure].breaker, failure.word, now, self._ticket)
+            if retry_after_s is not None:
+                guard.pause(retry_after_s, now)
         else:
-            guard.breaker.succeed()
+            guard.breaker.succeed(self._ticket)
             figures.total_ms += _SMOOTHING * (total_ms - figures.total_ms) if figures.total_ms else total_ms
             if first_token_ms is not None:
                 old = figures.first_token_ms
@@ -192,7 +230,8 @@ class Admission:
     def __init__(self) -> None:
         self._guards: dict[tuple[str, str, str], Guard] = {}
         self._credits: dict[tuple[str, str, str], float] = {}
-        self._shared: dict[tuple[str, str], list[AnyBucket]] = {}
+        self._shared: dict[tuple[str, str], tuple[LimitsConfig, list[AnyBucket]]] = {}
+        self._places = Places()
 
     def guards(self) -> list[Guard]:
         """Give every guard, by name."""
@@ -203,26 +242,28 @@ class Admission:
         key = (stage.provider.name, spec.account.name, stage.model.id)
         guard = self._guards.get(key)
         if guard is None:
-            guard = self._guards[key] = Guard(stage, spec, now)
+            guard = self._guards[key] = Guard(stage, spec, now, self._places)
         elif guard.spec is not spec and guard.spec != spec:
-            fresh = Guard(stage, spec, now)
+            fresh = Guard(stage, spec, now, self._places)
             fresh.breaker, fresh.figures = guard.breaker, guard.figures
             guard = self._guards[key] = fresh
         return guard
 
     def shared_buckets(self, kind: str, name: str, limits: LimitsConfig | None, now: float) -> Sequence[AnyBucket]:
-        """Give the buckets of a tenant or task, made on first use."""
+        """Give the buckets of a tenant or task, made on first use and anew when its limits have changed."""
         if limits is None:
             return ()
         key = (kind, name)
-        buckets = self._shared.get(key)
-        if buckets is None:
-            buckets = self._shared[key] = buckets_of(limits, now)
-        return buckets
+        known = self._shared.get(key)
+        if known is None or (known[0] is not limits and known[0] != limits):
+            known = self._shared[key] = (limits, buckets_of(limits, now))
+        return known[1]
 
-    def state_of(self, stage: Stage, now: float) -> Guard:
+    def state_of(self, stage: Stage, now: float, excluded: frozenset[str] = frozenset()) -> Guard:
         """Give the guard of the stage's account that is best off: the one whose breaker permits, or the first."""
-        guards = [self.guard(stage, spec, now) for spec in stage.provider.accounts]
+        accounts = stage.provider.accounts
+        usable = [spec for spec in accounts if spec.account.name not in excluded] if excluded else accounts
+        guards = [self.guard(stage, spec, now) for spec in usable or accounts]
         return next((guard for guard in guards if guard.breaker.permits(now)), guards[0])
 
     def admit_nowait(
@@ -253,13 +294,13 @@ class Admission:
             if why is None and guard.turn.locked() and guard is not in_turn:
                 why = Refusal("limit", f"queue of {guard.name}", 0.05)
             if why is None:
-                guard.breaker.begin(now)
+                ticket = guard.breaker.begin(now) or 0
                 for bucket in guard.buckets:
                     bucket.take(amounts.of(bucket.unit), now)
                 for bucket in extra:
                     bucket.take(amounts.of(bucket.unit), now)
                 guard.figures.in_flight += 1
-                return Permit(guard, extra, amounts, queue_s)
+                return Permit(guard, extra, amounts, queue_s, ticket)
             if refused is None or why.wait_s < refused.wait_s:
                 refused = why
         return refused or Refusal("limit", f"every account of {stage.provider.name} was tried", float("inf"))
@@ -273,9 +314,9 @@ class Admission:
         excluded: frozenset[str] = frozenset(),
         until: float,
     ) -> Permit | Refusal:
-        """Wait in line for leave, no longer than until `until` (seconds, monotonic)."""
+        """Wait in line for leave, no longer than until `until` (seconds, monotonic), and not at all where that is vain."""
         began = time.monotonic()
-        guard = self.state_of(stage, began)
+        guard = self.state_of(stage, began, excluded)
         with anyio.move_on_after(max(0.0, until - began)):
             async with guard.turn:
                 while True:
@@ -287,7 +328,10 @@ class Admission:
                         queue_s=time.monotonic() - began,
                         in_turn=guard,
                     )
-                    if isinstance(got, Permit) or time.monotonic() + min(got.wait_s, 0.001) > until:
+                    if isinstance(got, Permit) or got.reason != "limit":
+                        return got
+                    # Nobody knows when a place is freed, so that is waited for.
+                    if time.monotonic() + (0.001 if got.wait_s == float("inf") else got.wait_s) > until:
                         return got
                     await guard.wait(got.wait_s)
         return Refusal("limit", f"queue of {guard.name}", max(0.05, until - began))

@@ -2,7 +2,8 @@
 
 Rules: pure, time is passed in (seconds, monotonic). Opens on consecutive faults, on the share of faults in a window, and
 at once on a refused key, which is kept apart because it does not heal by waiting. Half-open lets one probe through;
-what the probe leaves undecided (the caller left, the request was at fault) closes nothing and frees its place.
+what the probe leaves undecided (the caller left, the request was at fault) closes nothing and frees its place. Calls that
+were under way when it opened decide nothing any more: only the probe closes it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from gearshift.core.words import BreakerState
 class Breaker:
     """The breaker of one account and model."""
 
-    __slots__ = ("_config", "_consecutive", "_open_s", "_open_until", "_probing", "_window", "reason", "state")
+    __slots__ = ("_config", "_consecutive", "_open_s", "_open_until", "_probe", "_probes", "_window", "reason", "state")
 
     def __init__(self, config: BreakerConfig) -> None:
         self._config = config
@@ -25,7 +26,8 @@ class Breaker:
         self._consecutive = 0
         self._open_s = config.open_s
         self._open_until = 0.0
-        self._probing = False
+        self._probe: int | None = None
+        self._probes = 0
         self.state = BreakerState.CLOSED
         self.reason = ""
         """Why it opened last; empty when it never did."""
@@ -34,48 +36,53 @@ class Breaker:
         """Tell whether a call may be made; it does not take the probe's place."""
         if self.state is BreakerState.CLOSED:
             return True
-        return now >= self._open_until and not self._probing
+        return now >= self._open_until and self._probe is None
 
-    def begin(self, now: float) -> bool:
-        """Take leave to make a call; in half-open this is the one probe. Answer whether leave was given."""
+    def begin(self, now: float) -> int | None:
+        """Take leave to make a call; in half-open this is the one probe.
+
+        Give the call's ticket, which is told with how it ended: 0, or a probe's own number. None: no leave.
+        """
         if self.state is BreakerState.CLOSED:
-            return True
-        if now < self._open_until or self._probing:
-            return False
+            return 0
+        if now < self._open_until or self._probe is not None:
+            return None
         self.state = BreakerState.HALF_OPEN
-        self._probing = True
-        return True
+        self._probes += 1
+        self._probe = self._probes
+        return self._probe
 
-    def succeed(self) -> None:
+    def succeed(self, ticket: int = 0) -> None:
         """Note a call that was answered, however well."""
-        self._consecutive = 0
-        self._window.append(False)
-        if self.state is not BreakerState.CLOSED:
+        if self.state is BreakerState.CLOSED:
+            self._consecutive = 0
+            self._window.append(False)
+        elif ticket == self._probe:
             self.state = BreakerState.CLOSED
-            self._probing = False
+            self._probe = None
+            self._consecutive = 0
             self._open_s = self._config.open_s
             self._window.clear()
 
-    def fail(self, count: BreakerCount, reason: str, now: float) -> None:
+    def fail(self, count: BreakerCount, reason: str, now: float, ticket: int = 0) -> None:
         """Note a call that failed."""
         if count is BreakerCount.NONE:
-            self.abandon()
-            return
-        if count is BreakerCount.AUTHENTICATION:
+            self.abandon(ticket)
+        elif count is BreakerCount.AUTHENTICATION:
             self._open(self._config.authentication_open_s, reason, now)
-            return
-        self._consecutive += 1
-        self._window.append(True)
-        if self.state is BreakerState.HALF_OPEN:
+        elif self.state is BreakerState.CLOSED:
+            self._consecutive += 1
+            self._window.append(True)
+            if self._consecutive >= self._config.consecutive_faults or self._rate_reached():
+                self._open(self._open_s, reason, now)
+        elif ticket == self._probe:
             self._open_s = min(self._open_s * 2, self._config.max_open_s)
             self._open(self._open_s, reason, now)
-        elif self._consecutive >= self._config.consecutive_faults or self._rate_reached():
-            self._open(self._open_s, reason, now)
 
-    def abandon(self) -> None:
+    def abandon(self, ticket: int = 0) -> None:
         """Note a call that ended without saying anything about the provider's health."""
-        if self._probing:
-            self._probing = False
+        if ticket and ticket == self._probe:
+            self._probe = None
             self.state = BreakerState.OPEN
 
     def probe_in(self, now: float) -> float:
@@ -89,7 +96,7 @@ class Breaker:
     def _open(self, seconds: float, reason: str, now: float) -> None:
         self.state = BreakerState.OPEN
         self.reason = reason
-        self._probing = False
+        self._probe = None
         self._open_until = now + seconds
         self._consecutive = 0
         self._window.clear()

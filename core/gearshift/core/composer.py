@@ -58,7 +58,9 @@ class Composer:
         "_prefix",
         "_reasoning",
         "_retract",
+        "_seam",
         "_sent",
+        "_thought",
         "committed",
     )
 
@@ -80,6 +82,10 @@ class Composer:
         self._open = hold_tokens == 0 and not hold_all
         self._sent: list[str] = []
         self._prefix = ""
+        self._seam: tuple[str, int] | None = None
+        """How the continuation was joined, once that was seen: what was put before it, and how much of it was cut off."""
+        self._thought: list[str] = []
+        """Reasoning that this attempt released before its first text, while an earlier partial still stands."""
         self._passed = 0
         self.committed = 0
         """The last checkpoint, or 0."""
@@ -111,6 +117,8 @@ class Composer:
         self._open = self._hold_tokens == 0 and not self._hold_all
         self._sent = []
         self._prefix = prefix
+        self._seam = None
+        self._thought = []
 
     def feed(self, parts: Sequence[DeltaPart], tokens: int, now: float) -> list[Event]:
         """Take what one upstream read brought; give what is released by it."""
@@ -120,11 +128,16 @@ class Composer:
             if isinstance(part, ReasoningDelta):
                 if self._reasoning:
                     events.append(self._number((part,), ""))
+                    if self._retract is not None:
+                        self._thought.append(part.text)
             else:
                 kept.append(part)
         if not kept:
             return events
         if self._open:
+            if self._held:  # a continuation's white space, which waits for a visible character
+                kept = [*self._held, *kept]
+                self._held = []
             events += self._release(kept)
             return events
         self._held += kept
@@ -169,21 +182,23 @@ class Composer:
         return self.release()
 
     def continued(self, text: str) -> str:
-        """Give a continuation's text as it stands in the answer, joined at its seam."""
-        return joined_at_seam(self._prefix, text) if self._prefix and text.strip() else text
+        """Give a continuation's text as it stands in the answer, joined as its beginning was when that was released."""
+        if not self._prefix or not text.strip():
+            return text
+        before, cut = self._seam if self._seam is not None else seam(self._prefix, text)
+        return before + text[cut:]
 
     def settle(self, final: str, tool_calls: Sequence[ToolCall], reason: str) -> list[Event]:
         """End the attempt that stands: release what is held, resend what differs from its final text."""
-        if self._hold_all and not self._sent:
+        if not self._sent and not self._prefix:
             return self._whole(final, tool_calls)
         events = self.release()
         if self._retract is not None:
             events += self._retraction()
         if self._prefix + "".join(self._sent) != final:
             self._retract = (self.committed, reason)
-            self._sent = []
-            rest = final[len(self.committed_text()) :]
-            events += self._release([TextDelta(rest)]) if rest else self._retraction()
+            self._prefix = ""
+            events += self._whole(final[len(self.committed_text()) :], tool_calls)
         return events
 
     def restore(self, final: str, tool_calls: Sequence[ToolCall], reason: str) -> list[Event]:
@@ -205,13 +220,20 @@ class Composer:
     def _release(self, parts: Sequence[DeltaPart]) -> list[Event]:
         text = "".join([part.text for part in parts if isinstance(part, TextDelta)])
         if self._prefix and not self._sent:
-            if not text.strip():
+            before, cut = seam(self._prefix, text)
+            if not text[cut:].strip():
                 # The seam is not seen until a visible character has come.
                 self._held = [*parts, *self._held]
                 return []
-            text = joined_at_seam(self._prefix, text)
-            parts = [TextDelta(text)]
-        events = self._retraction() if self._retract is not None else []
+            self._seam = before, cut
+            text = before + text[cut:]
+            parts = [TextDelta(text), *(part for part in parts if not isinstance(part, TextDelta))]
+        events: list[Event] = []
+        if self._retract is not None:
+            if self._thought:  # it is dropped with the partial that it stands after, and so said again
+                parts = [ReasoningDelta("".join(self._thought)), *parts]
+                self._thought = []
+            events = self._retraction()
         if self._commit and text[:1].isspace():
             # A seam: what stands does not end in white space and its successor begins with it.
             last = next((number for number, kept in reversed(self._live) if kept), 0)
@@ -240,15 +262,20 @@ class Composer:
         return [Retract(after, reason)]
 
 
-def joined_at_seam(standing: str, continuation: str) -> str:
-    """Give a continuation as it follows what stands: overlap trimmed, and begun by white space, as the seam was."""
+def seam(standing: str, continuation: str) -> tuple[str, int]:
+    """Say how a continuation follows what stands: what goes before it, and how many of its characters are cut off.
+
+    Overlap is trimmed, and it begins with white space, as what once followed there did.
+    """
     tail = standing[-_LONGEST_OVERLAP:]
     bare = continuation.lstrip()
+    cut = 0
     for size in range(min(len(tail), len(bare)), _LEAST_OVERLAP - 1, -1):
         if bare.startswith(tail[-size:]):
-            continuation = bare[size:]
+            cut = len(continuation) - len(bare) + size
             break
-    return continuation if continuation[:1].isspace() or not continuation else f" {continuation}"
+    rest = continuation[cut : cut + 1]
+    return "" if not rest or rest.isspace() else " ", cut
 
 
 def digest_of(text: str, tool_calls: Sequence[ToolCall]) -> str:

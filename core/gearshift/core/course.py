@@ -14,7 +14,7 @@ from gearshift.core.blueprint import ChainPolicy
 from gearshift.core.config.model import RetryConfig
 from gearshift.core.failures import FAILURE_RULES, After, ProviderFailure
 from gearshift.core.plan import PlannedStage
-from gearshift.core.words import AttemptCause, AttemptRole
+from gearshift.core.words import AttemptCause, AttemptRole, Complexity
 
 _LEAST_TIME_S = 0.02
 """With less time left than this no attempt is begun."""
@@ -69,7 +69,6 @@ class Course:
 
     Args:
         ends_at: when the call must have ended, seconds, monotonic; the margin for saying so is already off.
-        released: told by the caller through `hold`, see there.
 
     """
 
@@ -94,6 +93,8 @@ class Course:
         self._place = _Place()
         self._excluded: frozenset[str] = frozenset()
         self._spent: Decimal | None = Decimal(0)
+        self._above: Complexity | None = None
+        """After a poor answer: the capability that the next stage must exceed, until another attempt was made."""
         self.attempts = 0
         self.hops = 0
         self.passed_over: list[tuple[PlannedStage, str, str]] = []
@@ -115,7 +116,13 @@ class Course:
         self.passed_over.append((planned, reason, detail))
         if wait_s != float("inf") and (self.soonest_s is None or wait_s < self.soonest_s):
             self.soonest_s = wait_s
-        return self._hop(AttemptCause.FALLBACK, f"{detail} gave no leave", now, "limited")
+        why = f"{detail} gave no leave"
+        if self._above is None:
+            return self._hop(AttemptCause.FALLBACK, why, now, "limited")
+        index = self._first_above(self._above)
+        if index is None:
+            return Finish("limited", "no stage of higher capability is left")
+        return self._hop(AttemptCause.ESCALATION, why, now, "limited", index)
 
     def failed(self, failure: ProviderFailure, account: str, now: float, chance: float) -> Step:
         """Say what to do after an attempt failed. `chance` is a random number in [0, 1), for jitter."""
@@ -132,10 +139,14 @@ class Course:
             more_accounts = len(others) < len(stage.provider.accounts)
             if rule.same_account or more_accounts:
                 delay = self._delay(failure.retry_after_s, place.retries, chance)
-                if more_accounts and (not rule.same_account or failure.retry_after_s is not None):
-                    self._excluded, delay = others, 0.0
-                share = self._share(now, self._later() + 1)
-                if delay < share and delay <= self._retry.max_s:
+                excluded = self._excluded
+                if more_accounts:
+                    excluded = others
+                    delay = delay if rule.same_account and failure.retry_after_s is None else 0.0
+                # A wait that the provider asked for may be long: on the last stage only the deadline bounds it.
+                longest = self._retry.max_s if self._later() else float("inf")
+                if delay <= longest and delay < self._share(now, self._later() + 1):
+                    self._excluded = excluded
                     place.retries += 1
                     return self._try(place.index, AttemptCause.RETRY, f"{rule.told}: once more", now, delay_s=delay)
         # 3. The next stage.
@@ -143,24 +154,28 @@ class Course:
 
     def poor(self, detail: str, now: float) -> Step:
         """Say what to do after an answer did not pass: only a more capable stage may help."""
-        here = self._stages[self._place.index].stage.ref.capability
-        for index in range(self._place.index + 1, len(self._stages)):
-            if self._stages[index].stage.ref.capability > here:
-                return self._hop(AttemptCause.ESCALATION, detail, now, "poor", index)
-        return Finish("poor", "no stage of higher capability is left")
+        here = self.current.stage.ref.capability
+        index = self._first_above(here)
+        if index is None:
+            return Finish("poor", "no stage of higher capability is left")
+        self._above = here
+        return self._hop(AttemptCause.ESCALATION, detail, now, "poor", index)
 
     def again(self, now: float) -> Step:
-        """Give the next batch on the same stage: not a retry, since nothing failed."""
-        return self._try(self._place.index, AttemptCause.FIRST, "the next batch", now)
+        """Give the next batch on the same stage: it counts towards no cap on attempts, since nothing failed."""
+        return self._try(self._place.index, AttemptCause.FIRST, "the next batch", now, counted=False)
 
     def look_again(self, now: float) -> Try | None:
         """Give the second look, or None when it is not worth it: it must cost at most a quarter of the next stage."""
         place = self._place
         if place.looked_again or not self._policy.second_look or self.attempts >= self._max_attempts:
             return None
-        following = self._next_more_capable()
-        here = self._stages[place.index]
-        if following is None or here.expected_cost is None or following.expected_cost is None:
+        here = self.current
+        above = self._first_above(here.stage.ref.capability)
+        if above is None:
+            return None
+        following = self._stages[above]
+        if here.expected_cost is None or following.expected_cost is None:
             return None
         if here.expected_cost * 4 > following.expected_cost:
             return None
@@ -174,24 +189,22 @@ class Course:
         if isinstance(step, Finish):
             return None
         place.looked_again = True
+        self._above = here.stage.ref.capability
         return step
 
     def begun(self) -> None:
         """Note that an attempt was made."""
         self.attempts += 1
-
-    def following(self) -> tuple[PlannedStage, ...]:
-        """Give the stages still ahead."""
-        return self._stages[self._place.index + 1 :]
+        self._above = None
 
     @property
     def current(self) -> PlannedStage:
         """The stage of the last step."""
         return self._stages[self._place.index]
 
-    def _next_more_capable(self) -> PlannedStage | None:
-        here = self.current.stage.ref.capability
-        return next((planned for planned in self.following() if planned.stage.ref.capability > here), None)
+    def _first_above(self, capability: Complexity) -> int | None:
+        ahead = range(self._place.index + 1, len(self._stages))
+        return next((index for index in ahead if self._stages[index].stage.ref.capability > capability), None)
 
     def _later(self) -> int:
         return len(self._stages) - self._place.index - 1
@@ -219,10 +232,11 @@ class Course:
         delay_s: float = 0.0,
         role: AttemptRole = AttemptRole.ANSWER,
         place: _Place | None = None,
+        counted: bool = True,
     ) -> Step:
         planned = self._stages[index]
         # 1. Attempts.
-        if self.attempts >= self._max_attempts:
+        if counted and self.attempts >= self._max_attempts:
             return Finish("cap", f"the cap of {self._max_attempts} attempts is reached")
         # 2. Time.
         remaining = self._ends_at - now - delay_s
@@ -269,4 +283,4 @@ class Course:
         """Give the provider's own wait, or full jitter: random(0, min(max, base x 2^n))."""
         if retry_after_s is not None:
             return retry_after_s
-        return chance * min(self._retry.max_s, self._retry.base_s * 2**retries)
+        return chance * min(self._retry.max_s, self._retry.base_s * 2.0 ** min(retries, 32))

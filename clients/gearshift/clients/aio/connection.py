@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 from gearshift.clients._transport.aio import Channel
@@ -18,6 +19,7 @@ class Connection:
         self._channel = channel
         self._opened: Channel | None = None
         self._is_closed = False
+        self._lock = threading.Lock()  # for the twin, whose first calls may come from two threads at once
 
     def channel(self) -> Channel:
         """Give the channel, and make it when this is the first call.
@@ -26,15 +28,17 @@ class Connection:
             RpcError: the client is closed (CANCELLED).
 
         """
-        if self._is_closed:
-            raise RpcError(Code.CANCELLED, NEVER_SENT)
-        if self._opened is None:
-            self._opened = self._channel() if callable(self._channel) else self._channel
-        return self._opened
+        with self._lock:
+            if self._is_closed:
+                raise RpcError(Code.CANCELLED, NEVER_SENT)
+            if self._opened is None:
+                self._opened = self._channel() if callable(self._channel) else self._channel
+            return self._opened
 
     async def aclose(self) -> None:
         """Close the channel and end its calls; twice is fine."""
-        self._is_closed = True
-        channel = self._opened if callable(self._channel) else self._channel
+        with self._lock:
+            self._is_closed = True
+            channel = self._opened if callable(self._channel) else self._channel
         if channel is not None:
             await channel.close()

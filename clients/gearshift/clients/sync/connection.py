@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 from gearshift.clients._transport.status import NEVER_SENT
@@ -19,6 +20,7 @@ class Connection:
         self._channel = channel
         self._opened: Channel | None = None
         self._is_closed = False
+        self._lock = threading.Lock()  # for the twin, whose first calls may come from two threads at once
 
     def channel(self) -> Channel:
         """Give the channel, and make it when this is the first call.
@@ -27,15 +29,17 @@ class Connection:
             RpcError: the client is closed (CANCELLED).
 
         """
-        if self._is_closed:
-            raise RpcError(Code.CANCELLED, NEVER_SENT)
-        if self._opened is None:
-            self._opened = self._channel() if callable(self._channel) else self._channel
-        return self._opened
+        with self._lock:
+            if self._is_closed:
+                raise RpcError(Code.CANCELLED, NEVER_SENT)
+            if self._opened is None:
+                self._opened = self._channel() if callable(self._channel) else self._channel
+            return self._opened
 
     def close(self) -> None:
         """Close the channel and end its calls; twice is fine."""
-        self._is_closed = True
-        channel = self._opened if callable(self._channel) else self._channel
+        with self._lock:
+            self._is_closed = True
+            channel = self._opened if callable(self._channel) else self._channel
         if channel is not None:
             channel.close()

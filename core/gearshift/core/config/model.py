@@ -138,7 +138,7 @@ class EmbeddedConfig(_Section, frozen=True, kw_only=True):
     sha256: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
     """Expected digest of `model_path`; empty does not check it (the default model is always checked)."""
     threads: Annotated[int, Meta(ge=0, le=256)] = 0
-    """Threads of the process; 0 is one for each core."""
+    """Threads of the process; 0 is half the cores, since llama.cpp's threads wait for each other: one busy core stops all."""
     context_tokens: Annotated[int, Meta(ge=512, le=131_072)] = 8192
     """Context of one call, input and output together."""
     slots: Annotated[int, Meta(ge=1, le=64)] = 2

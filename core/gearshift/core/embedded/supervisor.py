@@ -41,6 +41,8 @@ from gearshift.core.embedded.weights import INSTALL, Weights, prepare_weights, r
 from gearshift.core.errors import EmbeddedModelError
 
 _SOCKET = "model.sock"
+_STARTING_SOCKET = "start.sock"
+"""Where a process listens until it has loaded; it is then renamed, so that whoever sees the socket gets an answer."""
 _MAX_SOCKET_PATH = 103
 """Bytes; the shortest limit of the systems that have Unix sockets."""
 _LOG_LINES = 200
@@ -76,7 +78,7 @@ class EmbeddedModel:
 
     @property
     def socket_path(self) -> Path:
-        """Where the model listens; the same over restarts."""
+        """Where the model listens; the same over restarts, and there only while it can answer."""
         if self._directory is None:
             raise RuntimeError("the embedded model has not been entered")
         return self._directory / _SOCKET
@@ -85,6 +87,10 @@ class EmbeddedModel:
     def base_url(self) -> str:
         """The socket as an account's base URL."""
         return f"unix://{self.socket_path}"
+
+    @property
+    def _starting_path(self) -> Path:
+        return self.socket_path.with_name(_STARTING_SOCKET)
 
     def status(self) -> Status:
         """Give a picture of the process now."""
@@ -205,7 +211,8 @@ class EmbeddedModel:
         finally:
             await self._end(process)
             self._process = None
-            self.socket_path.unlink(missing_ok=True)  # callers wait for it to come back
+            for path in (self.socket_path, self._starting_path):
+                path.unlink(missing_ok=True)  # callers wait for it to come back
         was_ready = self._ready_at > 0
         self._last_error = explain_exit(
             None if start.cancelled_caught else process.returncode,
@@ -221,7 +228,7 @@ class EmbeddedModel:
         options: dict[str, object] = {
             "model": weights.path,
             "name": weights.name,
-            "socket": self.socket_path,
+            "socket": self._starting_path,
             "threads": settings.write_threads(cores),
             "batch-threads": settings.read_threads(cores),
             "context": settings.context_tokens,
@@ -243,7 +250,8 @@ class EmbeddedModel:
                 case "failed":
                     self._failure = str(message.get("error", ""))
                 case "ready":
-                    await until_healthy(self.socket_path)
+                    await until_healthy(self._starting_path)
+                    self._starting_path.rename(self.socket_path)
                     start.deadline = float("inf")
                     self._load_s = float(message.get("load_s", 0.0))
                     self._starts += 1

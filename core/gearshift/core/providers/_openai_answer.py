@@ -9,122 +9,25 @@ from __future__ import annotations
 
 import math
 
-import msgspec
-from msgspec import Struct
-
 from gearshift.core.answer import Usage
 from gearshift.core.events import ReasoningDelta, TextDelta, ToolCallFragment
 from gearshift.core.failures import ProviderFailure
 from gearshift.core.provider import Chunk, TokenLogprob
+from gearshift.core.providers._openai_frames import (
+    ERRORS,
+    FRAMES,
+    UNREADABLE,
+    VECTORS,
+    WireChoice,
+    WireError,
+    WireFrame,
+    WireFunction,
+    WireToken,
+    WireToolCall,
+    WireUsage,
+)
 from gearshift.core.providers._wire import classify, cut, failure, malformed
 from gearshift.core.words import FailureKind, FinishReason
-
-
-class _Function(Struct):
-    name: str | None = None
-    arguments: str | None = None
-
-
-class _ToolCall(Struct):
-    index: int | None = None
-    id: str | None = None
-    function: _Function | None = None
-
-
-class _Message(Struct):
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    refusal: str | None = None
-    tool_calls: list[_ToolCall] | None = None
-
-
-class _Alternative(Struct):
-    token: str | None = None
-    logprob: float | None = None
-
-
-class _Token(Struct):
-    token: str | None = None
-    logprob: float | None = None
-    top_logprobs: list[_Alternative] | None = None
-
-
-class _Logprobs(Struct):
-    content: list[_Token] | None = None
-
-
-class _Choice(Struct):
-    index: int | None = None
-    delta: _Message | None = None
-    message: _Message | None = None
-    finish_reason: str | None = None
-    logprobs: _Logprobs | None = None
-
-
-class _InputDetails(Struct):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-
-
-class _OutputDetails(Struct):
-    reasoning_tokens: int | None = None
-
-
-class _Usage(Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
-    prompt_tokens_details: _InputDetails | None = None
-    completion_tokens_details: _OutputDetails | None = None
-    prompt_cache_hit_tokens: int | None = None
-
-
-class _Error(Struct):
-    message: str | None = None
-    type: str | None = None
-    code: str | int | None = None
-
-
-class _GroqExtra(Struct):
-    usage: _Usage | None = None
-
-
-class _Frame(Struct):
-    choices: list[_Choice] | None = None
-    usage: _Usage | None = None
-    error: _Error | str | None = None
-    x_groq: _GroqExtra | None = None
-    # An older vLLM's error has no envelope.
-    object: str | None = None
-    message: str | None = None
-    type: str | None = None
-    code: str | int | None = None
-
-
-class _Vector(Struct):
-    embedding: tuple[float, ...]
-    index: int | None = None
-
-
-class _Vectors(Struct):
-    data: list[_Vector]
-    usage: _Usage | None = None
-
-
-class _ErrorBody(Struct):
-    error: _Error | str | None = None
-    message: str | None = None
-    detail: object = None
-    type: str | None = None
-    code: str | int | None = None
-
-
-_FRAMES = msgspec.json.Decoder(_Frame)
-_VECTORS = msgspec.json.Decoder(_Vectors)
-_ERRORS = msgspec.json.Decoder(_ErrorBody)
-
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _FINISH = {
     "stop": FinishReason.STOP,
@@ -198,8 +101,8 @@ class AnswerFold:
             self.done = True
             return
         try:
-            frame = _FRAMES.decode(payload)
-        except _UNREADABLE as error:
+            frame = FRAMES.decode(payload)
+        except UNREADABLE as error:
             raise malformed("a frame of the answer is not what the format says") from error
         if frame.error is not None or frame.object == "error":
             raise _frame_failure(frame)
@@ -248,7 +151,7 @@ class AnswerFold:
         chunk.usage = self.usage
         chunk.finish_reason = finish
 
-    def _choice(self, choice: _Choice, chunk: Chunk) -> None:
+    def _choice(self, choice: WireChoice, chunk: Chunk) -> None:
         message = choice.delta or choice.message
         if message is not None:
             reasoning = message.reasoning_content or message.reasoning
@@ -290,10 +193,10 @@ class AnswerFold:
         else:
             parts.append(ReasoningDelta(text))
 
-    def _tool_call(self, call: _ToolCall, chunk: Chunk) -> None:
+    def _tool_call(self, call: WireToolCall, chunk: Chunk) -> None:
         """Add a fragment; calls are counted in the order in which they come, whatever the server numbers them."""
         self.moved = True
-        function = call.function or _Function()
+        function = call.function or WireFunction()
         arguments = function.arguments or ""
         numbers = self._names
         # Without a number, a fragment that has a name begins a call and any other goes on with the last one.
@@ -323,15 +226,15 @@ def vectors(body: bytes, count: int) -> tuple[tuple[tuple[float, ...], ...], Usa
     if not body.strip():
         raise failure(FailureKind.EMPTY)
     try:
-        answer = _VECTORS.decode(body)
-    except _UNREADABLE as error:
+        answer = VECTORS.decode(body)
+    except UNREADABLE as error:
         raise malformed("the answer is not what the format says") from error
     placed = {
         vector.index if vector.index is not None else at: vector.embedding for at, vector in enumerate(answer.data)
     }
     if len(answer.data) != count or set(placed) != set(range(count)):
         raise malformed("the answer does not have one vector for each input")
-    usage = answer.usage or _Usage()
+    usage = answer.usage or WireUsage()
     tokens = usage.prompt_tokens if usage.prompt_tokens is not None else usage.total_tokens
     return tuple(placed[at] for at in range(count)), Usage(input_tokens=tokens or 0)
 
@@ -339,20 +242,20 @@ def vectors(body: bytes, count: int) -> tuple[tuple[tuple[float, ...], ...], Usa
 def kind_of_error(status: int, body: bytes) -> FailureKind:
     """Tell what an error answer means; a body that says nothing leaves it to the status."""
     try:
-        said = _ERRORS.decode(body)
-    except _UNREADABLE:
+        said = ERRORS.decode(body)
+    except UNREADABLE:
         return classify(status, (), "")
     return _kind(status, said.error, said.message or str(said.detail or ""), said.type, said.code)
 
 
-def _frame_failure(frame: _Frame) -> ProviderFailure:
+def _frame_failure(frame: WireFrame) -> ProviderFailure:
     return failure(_kind(None, frame.error, frame.message, frame.type, frame.code))
 
 
 def _kind(
-    status: int | None, error: _Error | str | None, message: str | None, type_: str | None, code: str | int | None
+    status: int | None, error: WireError | str | None, message: str | None, type_: str | None, code: str | int | None
 ) -> FailureKind:
-    if isinstance(error, _Error):
+    if isinstance(error, WireError):
         message, type_, code = error.message, error.type, error.code
     elif error is not None:
         message = error
@@ -363,7 +266,7 @@ def _kind(
     return classify(status, [word for word in (code, type_) if isinstance(word, str)], message or "")
 
 
-def _usage(usage: _Usage) -> Usage:
+def _usage(usage: WireUsage) -> Usage:
     given, made = usage.prompt_tokens_details, usage.completion_tokens_details
     cached = given.cached_tokens if given is not None else None
     return Usage(
@@ -375,7 +278,7 @@ def _usage(usage: _Usage) -> Usage:
     )
 
 
-def _logprobs(tokens: list[_Token], chunk: Chunk) -> None:
+def _logprobs(tokens: list[WireToken], chunk: Chunk) -> None:
     for token in tokens:
         if token.token is None or token.logprob is None or not math.isfinite(token.logprob):
             continue

@@ -11,7 +11,6 @@ import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import msgspec
 
@@ -19,6 +18,7 @@ from gearshift.core.catalogue import Feature, Model
 from gearshift.core.failures import ProviderFailure
 from gearshift.core.provider import EmbedCall, ProviderCall
 from gearshift.core.providers._openai_dialects import Dialect, LabelForm, PrefillForm, SchemaForm
+from gearshift.core.providers._openai_schema import read_schema
 from gearshift.core.providers._spoken import instruction
 from gearshift.core.request import (
     Image,
@@ -201,7 +201,7 @@ def _tool(tool: Tool) -> _Fields:
     function: _Fields = {"name": tool.name}
     if tool.description:
         function["description"] = tool.description
-    function["parameters"] = _schema(tool.parameters_schema).raw if tool.parameters_schema else _NO_PARAMETERS
+    function["parameters"] = read_schema(tool.parameters_schema).raw if tool.parameters_schema else _NO_PARAMETERS
     return {"type": "function", "function": function}
 
 
@@ -286,7 +286,7 @@ def _json(output: JsonOutput, model: Model, dialect: Dialect, request: OpenAiReq
     # 1. A grammar takes any schema; 2. strict mode takes its subset; 3. others are told in words, and JSON is asked for
     #    where the schema's root may be an object.
     can = Feature.JSON_SCHEMA in model.features
-    schema = _schema(output.schema) if output.schema else None
+    schema = read_schema(output.schema) if output.schema else None
     if schema is not None and can:
         wanted: _Fields = {"name": _schema_name(output.name), "schema": schema.raw}
         if dialect.schema is SchemaForm.GRAMMAR:
@@ -305,83 +305,6 @@ def _json(output: JsonOutput, model: Model, dialect: Dialect, request: OpenAiReq
     if (can or Feature.JSON_OBJECT in model.features) and (schema is None or schema.is_object):
         request.body["response_format"] = {"type": "json_object"}
     return instruction(output, enforced=False)
-
-
-@dataclass(frozen=True, slots=True)
-class _Schema:
-    raw: msgspec.Raw
-    is_object: bool
-    is_strict: bool
-
-
-@lru_cache(maxsize=256)
-def _schema(text: str) -> _Schema:
-    try:
-        document: object = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
-        raise _invalid("a schema is not JSON") from error
-    node = _mapping(document)
-    is_object = node.get("type") == "object"
-    return _Schema(msgspec.Raw(text.encode()), is_object, is_object and _is_strict(node, 0))
-
-
-_STRICT_WORDS = frozenset(
-    {
-        "$defs",
-        "$ref",
-        "$schema",
-        "additionalProperties",
-        "anyOf",
-        "const",
-        "default",
-        "definitions",
-        "description",
-        "enum",
-        "exclusiveMaximum",
-        "exclusiveMinimum",
-        "format",
-        "items",
-        "maxItems",
-        "maximum",
-        "minItems",
-        "minimum",
-        "multipleOf",
-        "pattern",
-        "properties",
-        "required",
-        "title",
-        "type",
-    }
-)
-_STRICT_DEPTH = 10
-"""Levels of nesting: https://platform.openai.com/docs/guides/structured-outputs."""
-
-
-def _is_strict(schema: object, depth: int) -> bool:
-    """Tell whether a schema is in the subset that strict mode takes."""
-    node = _mapping(schema)
-    if not node or depth > _STRICT_DEPTH or not _STRICT_WORDS.issuperset(node):
-        return False
-    properties = _mapping(node.get("properties"))
-    is_closed = node.get("additionalProperties") is False and set(_items(node.get("required"))) == set(properties)
-    if (node.get("type") == "object" or properties) and not is_closed:
-        return False
-    if depth == 0 and "anyOf" in node:
-        return False
-    below = [*properties.values(), *_mapping(node.get("$defs")).values(), *_mapping(node.get("definitions")).values()]
-    below.extend(_items(node.get("anyOf")))
-    if "items" in node:
-        below.append(node["items"])
-    return all(_is_strict(each, depth + 1) for each in below)
-
-
-def _mapping(value: object) -> dict[str, object]:
-    """Give a JSON object as what it is, anything else as an empty one."""
-    return msgspec.convert(value, dict[str, object]) if isinstance(value, dict) else {}
-
-
-def _items(value: object) -> list[object]:
-    return msgspec.convert(value, list[object]) if isinstance(value, list) else []
 
 
 def _schema_name(name: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 
@@ -336,12 +336,3 @@ def _duration(text: str) -> float | None:
         return None
     days, hours, minutes, seconds, milliseconds = (float(group or 0) for group in match.groups())
     return days * 86_400 + hours * 3600 + minutes * 60 + seconds + milliseconds / 1000
-
-
-def moment_of(text: str) -> float | None:
-    """Read an RFC 3339 time, such as rate limit resets have; seconds since the epoch, None when it is none."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

