@@ -59,7 +59,7 @@ async def test_execute_takes_the_id_of_a_declared_task() -> None:
     async with running_fake_router() as (router, address), dial(address) as client:
         await client.execute("email-triage", "hello", ctx=background().with_timeout(5))
     assert router.requests[0].call.task == task_pb2.Task(id="email-triage")
-    assert router.timeouts[0] is not None and router.timeouts[0] < 5.1
+    assert router.timeouts[0] is not None and router.timeouts[0] < 5.5
 
 
 async def test_embed_keeps_the_order() -> None:
@@ -193,8 +193,9 @@ async def test_every_call_has_a_deadline() -> None:
     async with running_fake_router() as (router, address), dial(address) as client:
         await client.route(background(), TRIAGE)
         await client.route(background().with_timeout(10), TRIAGE)
-    assert router.timeouts[0] is not None and 290 < router.timeouts[0] <= 300.1
-    assert router.timeouts[1] is not None and router.timeouts[1] <= 10.1
+    # On the wire grpc rounds a timeout up, and reuses an earlier one that is up to 3 % longer.
+    assert router.timeouts[0] is not None and 290 < router.timeouts[0] < 310
+    assert router.timeouts[1] is not None and router.timeouts[1] < 10.5
 
 
 async def test_a_deadline_that_passes_is_deadline_exceeded() -> None:

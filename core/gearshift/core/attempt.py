@@ -77,6 +77,8 @@ class Attempt:
         self.usage: Usage = NO_USAGE
         self.cost: Decimal | None = Decimal(0)
         self.detail = "the caller left before it ended"
+        self.made = False
+        """Whether the call went upstream."""
         self._ended = False
         self._total_ms = 0.0
         self._started_at = time.time()
@@ -84,6 +86,7 @@ class Attempt:
 
     def chunks(self) -> AsyncGenerator[Chunk]:
         """Make the call."""
+        self.made = True
         return self._runner.providers[self.step.planned.stage.provider.name].stream(self._provider_call())
 
     def take(self, chunk: Chunk) -> list[Event]:
@@ -106,6 +109,9 @@ class Attempt:
 
     def settle(self) -> None:
         """Judge what came, work out what it used and cost, and give back what was reserved too much."""
+        if not self.made:
+            self.permit.cancel()
+            return
         call, stage, transcript = self._call, self.step.planned.stage, self.transcript
         now = time.perf_counter()
         self._total_ms = (now - self._began) * 1000
@@ -120,21 +126,25 @@ class Attempt:
         if failure is not None:
             self.outcome = AttemptOutcome.FAILED
             self.detail = failure.detail or FAILURE_RULES[failure.kind].told
-        elif complete:
-            self._judge()
-        accepted = None
-        if complete and self.judgement is not None and self.step.role is AttemptRole.ANSWER:
-            accepted = self.judgement.finding is Finding.ACCEPT
-        self.permit.settle(
-            tokens=self.usage.input_tokens + self.usage.output_tokens,
-            cost_usd=self.cost,
-            failure=failure.kind if failure is not None else None,
-            cancelled=failure is None and not complete,
-            accepted=accepted,
-            first_token_ms=self._first_token_ms(),
-            total_ms=self._total_ms,
-            now=time.monotonic(),
-        )
+        try:
+            if complete:
+                self._judge()
+        finally:
+            # Also when an own gate breaks: a place that is not given back is lost for good.
+            accepted = None
+            if complete and self.judgement is not None and self.step.role is AttemptRole.ANSWER:
+                accepted = self.judgement.finding is Finding.ACCEPT
+            self.permit.settle(
+                tokens=self.usage.input_tokens + self.usage.output_tokens,
+                cost_usd=self.cost,
+                failure=failure.kind if failure is not None else None,
+                cancelled=failure is None and not complete,
+                accepted=accepted,
+                first_token_ms=self._first_token_ms(),
+                total_ms=self._total_ms,
+                now=time.monotonic(),
+                retry_after_s=failure.retry_after_s if failure is not None else None,
+            )
         if complete and self.usage.source is UsageSource.REPORTED and not call.images:
             self._runner.estimator.learn(
                 call.resolved.resolution.task_id,
@@ -234,7 +244,10 @@ class Attempt:
         stage, model = step.planned.stage, step.planned.stage.model
         features, streaming = model.features, call.request.stream is not None
         timeouts = stage.timeouts
-        budget, whole = step.budget_s, step.remaining_s if streaming else step.budget_s
+        # What was spent waiting in line is no longer there.
+        remaining = max(0.001, call.ends_at - time.monotonic())
+        budget = min(step.budget_s, remaining)
+        whole = remaining if streaming else budget
         if timeouts.first_token_s > budget or timeouts.total_s > whole:
             timeouts = Timeouts(
                 connect_s=min(timeouts.connect_s, budget),
@@ -269,6 +282,8 @@ class Attempt:
     def _parameters(self) -> Parameters:
         asked, stage = self._call.parameters, self.step.planned.stage
         limit = smallest(asked.max_tokens, stage.max_tokens)
+        if limit is not None and self.prefix:  # a continuation has what its beginning left over
+            limit = max(1, limit - int(len(self.prefix) / stage.model.characters_per_token))
         temperature = asked.temperature if asked.temperature is not None else stage.temperature
         seed = asked.seed
         if self.step.role is AttemptRole.CHECK:

@@ -170,10 +170,11 @@ class _Run:
                     step = course.refused(permit.reason, permit.limit, permit.wait_s, time.monotonic())
                     continue
                 attempt = self._begin(step, permit, batch)
-                if call.request.stream is not None:
-                    yield batch
-                    batch = []
                 try:
+                    if call.request.stream is not None:
+                        yield batch
+                        batch = []
+                    self._tell(attempt)
                     async with aclosing(attempt.chunks()) as chunks:
                         async for chunk in chunks:
                             events = attempt.take(chunk)
@@ -227,14 +228,16 @@ class _Run:
                 prefix = composer.committed_text()
             composer.begin(prefix=prefix)
         number = len(self._attempts) + 1
-        attempt = Attempt(self._runner, call, composer, step, permit, number, prefix)
-        self._attempts.append(attempt)
         batch.append(
             AttemptStarted(number=number, stage=stage.ref, role=step.role, cause=step.cause, detail=step.detail)
         )
+        return Attempt(self._runner, call, composer, step, permit, number, prefix)
+
+    def _tell(self, attempt: Attempt) -> None:
+        """Tell the observers that the call goes upstream now; where one cannot hear it, it does not go."""
         for observer in self._runner.observers:
-            observer.attempt_starting(call.context, stage.ref, permit.account.name)
-        return attempt
+            observer.attempt_starting(self._call.context, attempt.step.planned.stage.ref, attempt.permit.account.name)
+        self._attempts.append(attempt)
 
     def _next(self, attempt: Attempt, batch: list[Event]) -> Step:
         """Say what follows an attempt that has ended, and put what the caller must see of it into the batch."""
@@ -272,7 +275,9 @@ class _Run:
         if shown:
             if self._composer.committed:
                 return Finish("poor", "what was committed is not taken back")
-            if not self._may_switch():
+            if not self._may_switch() and not (
+                call.stream.mode is SwitchMode.CONTINUE and call.stream.escalate_at_end
+            ):
                 return Finish("poor", "the mode keeps what was sent")
             if judgement.finding is not Finding.HARD and not call.stream.escalate_at_end:
                 return Finish("poor", "a low confidence at the end is reported, not retracted")
@@ -335,7 +340,8 @@ class _Run:
         best = self._best(step)
         accepted = best is not None and best.judgement is not None and best.judgement.finding is Finding.ACCEPT
         if best is None:
-            batch += composer.keep()
+            if not self._attempts or self._attempts[-1].stopped is None:
+                batch += composer.keep()  # what a gate has stopped is not let out after all
             self._complete(Outcome.FAILED, None, composer.released, ())
             self._error = self._error_for(step)
         else:

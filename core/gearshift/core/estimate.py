@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 
 from gearshift.core.catalogue import Model
-from gearshift.core.request import Image, LabelOutput, Request, Text, ToolCall, ToolResult
+from gearshift.core.request import Image, LabelOutput, Output, Request, Text, ToolCall, ToolResult
 
 UNKNOWN_OUTPUT_TOKENS = 512
 IMAGE_TOKENS = 1200
@@ -76,9 +76,14 @@ class _Recent:
             self.p95 = max(1, ordered[min(len(ordered) - 1, (len(ordered) * 95) // 100)])
 
 
-def measure(request: Request, system: str) -> tuple[int, int]:
-    """Give the characters and the number of images of everything that the model will read."""
-    characters = len(system)
+def measure(request: Request, output: Output | None, characters: int) -> tuple[int, int]:
+    """Give the characters and the number of images of everything that the model will read.
+
+    Args:
+        output: what the answer must be, the caller's or the declared task's.
+        characters: of the system prompt.
+
+    """
     images = 0
     for message in request.messages:
         for part in message.parts:
@@ -93,11 +98,11 @@ def measure(request: Request, system: str) -> tuple[int, int]:
                     characters += len(part.content)
     for tool in request.tools:
         characters += len(tool.name) + len(tool.description) + len(tool.parameters_schema)
-    if request.output is not None:
-        for text, right in request.output.examples:
+    if output is not None:
+        for text, right in output.examples:
             characters += len(text) + len(right)
-        if isinstance(request.output, LabelOutput):
-            characters += sum(map(len, request.output.labels))
+        if isinstance(output, LabelOutput):
+            characters += sum(map(len, output.labels))
         else:
-            characters += len(request.output.schema)
+            characters += len(output.schema)
     return characters, images

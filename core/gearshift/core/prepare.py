@@ -17,8 +17,9 @@ import anyio
 
 from gearshift.core.admission import Admission, AnyBucket, Guard
 from gearshift.core.answer import Completion
-from gearshift.core.blueprint import Blueprint, ChainPolicy, Stage
+from gearshift.core.blueprint import Blueprint, Chain, ChainPolicy, Stage
 from gearshift.core.call import PreparedCall
+from gearshift.core.config.model import ChainPolicyConfig
 from gearshift.core.errors import ChainExhaustedError, DeadlineError, NoStageError, PromptNotCachedError, invalid
 from gearshift.core.estimate import Estimator, measure
 from gearshift.core.gates import Gate, Judge
@@ -84,11 +85,11 @@ class Preparer:
         ends_at = call_ends_at(began, self._blueprint.config.defaults.deadline_s)
         resolved = resolve(request, self._blueprint, self._classifier)
         prompt, prompt_key, notes = self._prompt(request, resolved, began)
-        policy = _tightened(resolved.policy, request.policy)
+        policy = tightened(resolved.policy, resolved.tenant.policy, request.policy)
         schema = self._schema(resolved)
         self._check_tools(request)
         parameters = _parameters(request.parameters, resolved)
-        characters, images = measure(request, prompt.static) if not prompt.dynamic else _measured(request, prompt)
+        characters, images = measure(request, resolved.output, len(prompt.static) + len(prompt.dynamic))
         caps = caps_of(request.policy, resolved, policy)
         guard_of = _GuardOf(self._admission, began)
         planned = plan(
@@ -123,8 +124,8 @@ class Preparer:
             schema=schema,
             buckets=self._buckets(resolved, began),
             cache_key=self._cache_key(request.tenant, resolved),
-            max_attempts=min(policy.max_attempts, request.policy.max_attempts or policy.max_attempts),
-            max_hops=_least(policy.max_hops, request.policy.max_hops),
+            max_attempts=policy.max_attempts,
+            max_hops=policy.max_hops,
             characters=characters,
             images=images,
             began=began,
@@ -139,22 +140,7 @@ class Preparer:
             ChainExhaustedError: some could, but are out of use for now.
 
         """
-        if call.plan.stages:
-            return
-        why = "; ".join(f"{each.stage.provider}/{each.stage.model}: {each.detail}" for each in call.plan.skipped)
-        message = f"no stage of the chain {call.resolved.chain.name} may serve this call: {why}"
-        broken = [each for each in call.plan.skipped if each.reason == "breaker"]
-        if not broken:
-            raise NoStageError(message)
-        positions = {each.stage.position for each in broken}
-        now = time.monotonic()
-        waits = [
-            self._admission.state_of(stage, now).breaker.probe_in(now)
-            for stage in call.resolved.chain.stages
-            if stage.ref.position in positions
-        ]
-        completion = Completion(outcome=Outcome.FAILED, skipped=call.plan.skipped)
-        raise ChainExhaustedError(message, attempts=(), completion=completion, retry_after_s=max(0.05, min(waits)))
+        require_stage(call.plan, call.resolved.chain, self._admission)
 
     def _prompt(self, request: Request, resolved: Resolved, now: float) -> tuple[FilledPrompt, str, tuple[str, ...]]:
         """Give the system prompt, its key in the cache, and what the caller should know of it."""
@@ -222,6 +208,31 @@ class Preparer:
         return known
 
 
+def require_stage(planned: Plan, chain: Chain, admission: Admission) -> None:
+    """Check that a plan has a stage to run on.
+
+    Raises:
+        NoStageError: no stage may ever serve the call.
+        ChainExhaustedError: some could, but are out of use for now.
+
+    """
+    if planned.stages:
+        return
+    why = "; ".join(f"{each.stage.provider}/{each.stage.model}: {each.detail}" for each in planned.skipped)
+    message = f"no stage of the chain {chain.name} may serve this call: {why}"
+    broken = {each.stage.position for each in planned.skipped if each.reason == "breaker"}
+    if not broken:
+        raise NoStageError(message)
+    now = time.monotonic()
+    waits = [
+        admission.state_of(stage, now).breaker.probe_in(now)
+        for stage in chain.stages
+        if stage.ref.position in broken
+    ]
+    completion = Completion(outcome=Outcome.FAILED, skipped=planned.skipped)
+    raise ChainExhaustedError(message, attempts=(), completion=completion, retry_after_s=max(0.05, min(waits)))
+
+
 class _GuardOf:
     """Gives each stage's guard, once."""
 
@@ -253,28 +264,32 @@ def call_ends_at(now: float, default_s: float) -> float:
     return now + max(remaining - COMPLETED_MARGIN_S, remaining / 2)
 
 
-def _tightened(policy: ChainPolicy, asked: Policy) -> ChainPolicy:
-    """Give the policy with what the caller asks, where that is stricter."""
-    least = max(policy.min_confidence, asked.min_confidence or 0.0)
-    threshold = max(policy.escalation_threshold, asked.escalation_threshold or 0.0)
-    valid = policy.require_valid or asked.require_valid
-    confidence = policy.require_confidence or asked.require_confidence
-    second_look = policy.second_look and not asked.no_second_look
-    if (
-        least == policy.min_confidence
-        and threshold == policy.escalation_threshold
-        and valid == policy.require_valid
-        and confidence == policy.require_confidence
-        and second_look == policy.second_look
-    ):
-        return policy
+_NO_WISH = Policy()
+_NO_RULE = ChainPolicyConfig()
+
+
+def tightened(policy: ChainPolicy, tenant: ChainPolicyConfig, asked: Policy) -> ChainPolicy:
+    """Give the policy with what the tenant's and the caller's say, where that is stricter."""
+    if tenant is not _NO_RULE and tenant != _NO_RULE:
+        policy = _stricter(policy, tenant, second_look=tenant.second_look is not False)
+    if asked is not _NO_WISH and asked != _NO_WISH:
+        policy = _stricter(policy, asked, second_look=not asked.no_second_look)
+    return policy
+
+
+def _stricter(policy: ChainPolicy, by: ChainPolicyConfig | Policy, *, second_look: bool) -> ChainPolicy:
+    threshold = max(policy.escalation_threshold, by.escalation_threshold or 0.0)
+    costs = [cost for cost in (policy.max_cost_usd, by.max_cost_usd) if cost is not None]
     return replace(
         policy,
-        min_confidence=max(least, threshold),
+        max_attempts=policy.max_attempts if by.max_attempts is None else min(policy.max_attempts, by.max_attempts),
+        max_hops=policy.max_hops if by.max_hops is None else min(policy.max_hops, by.max_hops),
+        max_cost_usd=min(costs) if costs else None,
+        min_confidence=max(policy.min_confidence, by.min_confidence or 0.0, threshold),
         escalation_threshold=threshold,
-        require_valid=valid,
-        require_confidence=confidence,
-        second_look=second_look,
+        require_valid=policy.require_valid or bool(by.require_valid),
+        require_confidence=policy.require_confidence or bool(by.require_confidence),
+        second_look=policy.second_look and second_look,
     )
 
 
@@ -285,7 +300,6 @@ def caps_of(asked: Policy, resolved: Resolved, policy: ChainPolicy) -> Caps:
         NoStageError: tenant and caller have no model in common.
 
     """
-    costs = [cost for cost in (policy.max_cost_usd, asked.max_cost_usd) if cost is not None]
     models = asked.allowed_models
     if resolved.tenant.models:
         theirs = frozenset(resolved.tenant.models)
@@ -293,7 +307,7 @@ def caps_of(asked: Policy, resolved: Resolved, policy: ChainPolicy) -> Caps:
         if not models:
             raise NoStageError("none of the allowed models is open to this tenant")
     return Caps(
-        max_cost_usd=min(costs) if costs else None,
+        max_cost_usd=policy.max_cost_usd,
         allowed_models=models,
         allowed_providers=asked.allowed_providers,
         require_confidence=policy.require_confidence,
@@ -324,11 +338,6 @@ def _stream(request: Request, resolved: Resolved, default: StreamPolicy) -> Stre
     )
 
 
-def _measured(request: Request, prompt: FilledPrompt) -> tuple[int, int]:
-    characters, images = measure(request, prompt.static)
-    return characters + len(prompt.dynamic), images
-
-
 def _tool_loop_first(planned: Plan, request: Request) -> Plan:
     """Put the model first that an open tool loop runs on."""
     if not request.messages or not any(isinstance(part, ToolResult) for part in request.messages[-1].parts):
@@ -342,7 +351,3 @@ def _tool_loop_first(planned: Plan, request: Request) -> Plan:
             )
             return replace(planned, stages=tuple(order))
     return planned
-
-
-def _least(cap: int, asked: int | None) -> int:
-    return cap if asked is None else min(cap, asked)

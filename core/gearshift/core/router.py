@@ -21,7 +21,7 @@ from gearshift.core.blueprint import Blueprint
 from gearshift.core.call import PreparedCall
 from gearshift.core.chain import ChainRunner
 from gearshift.core.embedding import Embedder
-from gearshift.core.errors import invalid
+from gearshift.core.errors import RouteError, invalid
 from gearshift.core.estimate import Estimator
 from gearshift.core.events import Completed, Delta, Event, Started, TextDelta, ToolCallFragment
 from gearshift.core.fold import Fold
@@ -42,7 +42,7 @@ from gearshift.core.request import (
 from gearshift.core.resolve import Classifier
 from gearshift.core.reuse import PrefixReuse
 from gearshift.core.schema import SchemaCache
-from gearshift.core.words import BreakerState, CheckpointPolicy
+from gearshift.core.words import BreakerState, CheckpointPolicy, Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,12 +242,16 @@ class Router:
                 yield replayed(turn.answer)
                 return
             fold = Fold()
-            async with aclosing(self._stream(request)) as events:
-                async for batch in events:
-                    fold.apply(batch)
-                    if fold.completed is not None:
-                        turn.give(fold.answer())
-                    yield batch
+            try:
+                async with aclosing(self._stream(request)) as events:
+                    async for batch in events:
+                        fold.apply(batch)
+                        if fold.completed is not None and fold.completed.completion.outcome is not Outcome.FAILED:
+                            turn.give(fold.answer())
+                        yield batch
+            except RouteError:
+                turn.answer = None  # a repeat tries again, as it does with unary calls
+                raise
 
     def _stream(self, request: Request) -> AsyncGenerator[list[Event]]:
         call = self._preparer.prepare(request)

@@ -23,6 +23,7 @@ from gearshift.core.request import (
     Task,
     Text,
     Tool,
+    ToolCall,
 )
 from gearshift.core.words import Role, ToolMode
 
@@ -60,8 +61,11 @@ def validate(request: Request) -> None:
     _check_task(request.task, "call.task", faults)
     _check_messages(request.messages, faults)
     system = request.system
-    if system is not None and system.text is not None:
-        _check_text(system.text, "call.system.text", faults)
+    if system is not None:
+        if system.text is not None:
+            _check_text(system.text, "call.system.text", faults)
+        for name, value in system.variables.items():
+            _check_text(value, f"call.system.variables.{name[:64]}", faults)
     if request.tools or request.tool_choice.mode is not ToolMode.AUTO:
         _check_tools(request, faults)
     if request.output is not None:
@@ -133,6 +137,10 @@ def _check_messages(messages: tuple[Message, ...], faults: _Faults) -> None:
                 _check_image(part, f"{name}.image", faults)
                 asked = asked or message.role is Role.USER
             else:
+                if isinstance(part, ToolCall):
+                    _check_text(part.arguments, f"{name}.tool_call.arguments", faults)
+                else:
+                    _check_text(part.content, f"{name}.tool_result.content", faults)
                 asked = asked or message.role is Role.TOOL
         state = message.provider_state
         if state is not None and len(state.data) > MAX_STATE_BYTES:

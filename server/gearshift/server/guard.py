@@ -43,22 +43,18 @@ class CallGuard(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any]:
+    ) -> Any:
         """Wrap a handler of ours."""
         handler = await continuation(handler_call_details)
-        method = handler_call_details.method
-        if handler is None or not (method if isinstance(method, str) else method.decode()).startswith(_OURS):
+        if handler is None or not handler_call_details.method.startswith(_OURS):
             return handler
-        if handler.unary_unary is not None:
-            return grpc.unary_unary_rpc_method_handler(
-                self._guarded(handler.unary_unary), handler.request_deserializer, handler.response_serializer
-            )
-        assert handler.unary_stream is not None  # noqa: S101
-        return grpc.unary_stream_rpc_method_handler(
-            self._guarded(handler.unary_stream), handler.request_deserializer, handler.response_serializer
+        wrap = (
+            grpc.unary_unary_rpc_method_handler if handler.unary_unary else grpc.unary_stream_rpc_method_handler
         )
+        inner = self._guarded(handler.unary_unary or handler.unary_stream)
+        return wrap(inner, handler.request_deserializer, handler.response_serializer)
 
     def _guarded(self, inner: Handler) -> Handler:
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
@@ -94,9 +90,8 @@ class CallGuard(grpc.aio.ServerInterceptor):
         return call
 
 
-def _told(error: BaseException) -> Status:
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+def _told(error: Exception) -> Status:
+    error = single(error)
     if isinstance(error, RouteError):
         return status_of(error)
     if isinstance(error, TimeoutError):

@@ -57,13 +57,15 @@ SHELL: Final = {
     "completion": "completion for bash, zsh or fish",
     "version": "the version of this command line",
 }
-OWN: Final = CALLS | OPERATIONS | SHELL
+DEMO: Final = {
+    "demo": "see the main job on the embedded model",
+}
+OWN: Final = CALLS | OPERATIONS | DEMO | SHELL
 
 SERVER: Final = {
     "serve": "run the service",
     "check": "check a configuration",
     "models": "list, describe, pull and check models",
-    "demo": "see the main job on the embedded model",
 }
 """The server's commands, known here so that help need not import them."""
 

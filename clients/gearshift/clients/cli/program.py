@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from gearshift.clients.cli import exits
-from gearshift.clients.cli.command import CALLS, OPERATIONS, OWN, SERVER, SHELL, Command, load, other_commands
+from gearshift.clients.cli.command import CALLS, DEMO, OPERATIONS, OWN, SERVER, SHELL, Command, load, other_commands
 from gearshift.clients.cli.exits import UsageError
 from gearshift.clients.cli.terminal import palette_for
 
@@ -137,7 +137,7 @@ def _overview() -> str:
     groups: list[tuple[str, Mapping[str, str]]] = [
         ("calls (to a running server)", CALLS),
         ("operations (to a running server)", OPERATIONS),
-        ("server (pip install 'gearshift[server]')", SERVER),
+        ("server (pip install 'gearshift[server]')", SERVER | DEMO),
         ("shell", SHELL),
     ]
     others = sorted(name for name in other_commands() if name not in SERVER)

@@ -59,7 +59,7 @@ def measure(candidate: Candidate) -> float | None:
     """Give the confidence, 0 to 1, or None when nothing tells."""
     if candidate.labels:
         if candidate.label_probabilities:
-            return candidate.label_probabilities.get(candidate.text, 0.0)
+            return _share(candidate.label_probabilities.get(candidate.text, 0.0))
         return _product(candidate.logprobs, candidate.text) if candidate.logprobs else None
     if candidate.is_json and candidate.logprobs:
         carrying = [token.logprob for token in candidate.logprobs if not _STRUCTURE.issuperset(token.token)]
@@ -73,5 +73,9 @@ def _product(tokens: Sequence[TokenLogprob], label: str) -> float | None:
     return _bounded(sum(spelled)) if spelled and label else None
 
 
-def _bounded(logprob: float) -> float:
-    return min(1.0, math.exp(min(0.0, logprob)))
+def _bounded(logprob: float) -> float | None:
+    return None if math.isnan(logprob) else math.exp(min(0.0, logprob))
+
+
+def _share(probability: float) -> float | None:
+    return None if math.isnan(probability) else min(1.0, max(0.0, probability))

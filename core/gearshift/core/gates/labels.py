@@ -7,7 +7,7 @@ Rules: the final text is exactly the label; what a model writes around it (case,
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gearshift.core.answer import Verdict
 from gearshift.core.gates.base import Candidate, failed, passed
@@ -34,13 +34,30 @@ class LabelsGate:
 def read_label(text: str, labels: Sequence[str]) -> str | None:
     """Give the label that a model's text means, or None.
 
-    1. The text itself. 2. The text without what surrounds it. 3. Its first line so.
+    1. The text itself. 2. The text without what surrounds it. 3. Its first line so, where no later line is another label.
     """
     if text in labels:
         return text
-    folded = {label.casefold().strip(_AROUND): label for label in labels}
-    for piece in (text, text.lstrip().split("\n", 1)[0]):
-        bare = _PREFIX.sub("", piece).strip(_AROUND).casefold()
+    # Labels that differ only in case or marks are told apart by the exact text alone.
+    folded: dict[str, str] = {}
+    alike: set[str] = {""}
+    for each in labels:
+        bare = _bare(each)
         if bare in folded:
-            return folded[bare]
-    return None
+            alike.add(bare)
+        folded[bare] = each
+    for bare in alike:
+        folded.pop(bare, None)
+    if (label := _meant(text, folded)) is not None:
+        return label
+    first, *rest = text.strip().split("\n")
+    label = _meant(first, folded)
+    return label if all(_meant(line, folded) in (None, label) for line in rest) else None
+
+
+def _meant(text: str, folded: Mapping[str, str]) -> str | None:
+    return folded.get(_bare(text)) or folded.get(_bare(_PREFIX.sub("", text, count=1)))
+
+
+def _bare(text: str) -> str:
+    return text.strip(_AROUND).casefold()

@@ -1,7 +1,8 @@
 """Whether the model fell into a loop.
 
 Rules: only the tail is looked at, so the work is bounded. A loop is one unit of at most 256 characters that ends the
-text many times over and holds letters or digits (tables and rules repeat lawfully).
+text many times over and holds letters or digits (tables and rules repeat lawfully); a unit without letters must repeat
+for longer, since a matrix of zeros is lawful too.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ _TAIL = 1024
 _LONGEST_UNIT = 256
 _LEAST_REPEATS = 4
 _LEAST_LENGTH = 96
+_LEAST_LENGTH_OF_DIGITS = 768
 
 
 class RepetitionGate:
@@ -54,6 +56,9 @@ def loop_at_end(text: str) -> int:
             left, right = index, index + matched
     for period in range(1, min(_LONGEST_UNIT, length // _LEAST_REPEATS) + 1):
         covered = reach[period] + period
-        if covered >= max(_LEAST_LENGTH, _LEAST_REPEATS * period) and any(map(str.isalnum, tail[:period])):
+        if covered < max(_LEAST_LENGTH, _LEAST_REPEATS * period):
+            continue
+        unit = tail[:period]
+        if any(map(str.isalpha, unit)) or (covered >= _LEAST_LENGTH_OF_DIGITS and any(map(str.isalnum, unit))):
             return covered // period
     return 0
