@@ -275,9 +275,7 @@ class _Run:
         if shown:
             if self._composer.committed:
                 return Finish("poor", "what was committed is not taken back")
-            if not self._may_switch() and not (
-                call.stream.mode is SwitchMode.CONTINUE and call.stream.escalate_at_end
-            ):
+            if not self._may_switch() and not (call.stream.mode is SwitchMode.CONTINUE and call.stream.escalate_at_end):
                 return Finish("poor", "the mode keeps what was sent")
             if judgement.finding is not Finding.HARD and not call.stream.escalate_at_end:
                 return Finish("poor", "a low confidence at the end is reported, not retracted")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -27,22 +27,33 @@ from gearshift.core.answer import (
     Usage,
     Verdict,
 )
-from gearshift.core.blueprint import Blueprint, Stage
-from gearshift.core.catalogue import Feature
+from gearshift.core.blueprint import Blueprint, ChainPolicy, Stage
+from gearshift.core.catalogue import Feature, Model
 from gearshift.core.chain import ChainRunner, strongest
 from gearshift.core.course import Course, Finish, Step, Try
-from gearshift.core.errors import ChainExhaustedError, NoStageError, RouteError
+from gearshift.core.errors import ChainExhaustedError, DeadlineError, RateLimitedError, RouteError
+from gearshift.core.estimate import Estimator
 from gearshift.core.failures import FAILURE_RULES, ProviderFailure
 from gearshift.core.observer import CallContext
-from gearshift.core.plan import Caps, Needs, Plan, machine_time_cost, not_allowed, plan, token_cost
-from gearshift.core.prepare import call_ends_at, caps_of
+from gearshift.core.plan import Caps, Needs, Plan, PlannedStage, machine_time_cost, not_allowed, plan, token_cost
+from gearshift.core.prepare import buckets_for, call_ends_at, caps_of, require_stage, tightened
 from gearshift.core.provider import EmbedCall, EmbedResult, Timeouts
 from gearshift.core.request import EmbedRequest
 from gearshift.core.resolve import Resolved, resolve_embed
 from gearshift.core.validation import validate_embed
-from gearshift.core.words import AttemptOutcome, FailureKind, Outcome, UsageSource, VerdictResult
+from gearshift.core.words import (
+    AttemptCause,
+    AttemptOutcome,
+    FailureKind,
+    Outcome,
+    Truncation,
+    UsageSource,
+    VerdictResult,
+)
 
 Vector = tuple[float, ...]
+
+_FREE = Decimal(0)
 
 
 class Embedder:
@@ -63,12 +74,12 @@ class Embedder:
         validate_embed(request)
         ends_at = call_ends_at(began, self._blueprint.config.defaults.deadline_s)
         resolved = resolve_embed(request, self._blueprint)
-        caps = caps_of(request.policy, resolved, resolved.policy)
+        policy = tightened(resolved.policy, resolved.tenant.policy, request.policy)
+        # A vector has no confidence.
+        caps = replace(caps_of(request.policy, resolved, policy), require_confidence=False)
         planned = self._plan(request, resolved, caps, began)
-        if not planned.stages:
-            why = "; ".join(f"{each.stage.provider}/{each.stage.model}: {each.detail}" for each in planned.skipped)
-            raise NoStageError(f"no stage of the chain {resolved.chain.name} may embed this: {why}")
-        run = _Run(self._runner, request, resolved, planned, caps, ends_at, began, self._blueprint.revision)
+        require_stage(planned, resolved.chain, self._runner.admission)
+        run = _Run(self._runner, request, resolved, policy, planned, caps, ends_at, began, self._blueprint.revision)
         return await run.embed()
 
     def _plan(self, request: EmbedRequest, resolved: Resolved, caps: Caps, now: float) -> Plan:
@@ -79,7 +90,8 @@ class Embedder:
 
         needs = Needs(
             features=((frozenset({Feature.EMBED}), "embeddings"),),
-            characters=max(map(len, request.inputs)),
+            # A text that may be cut fits every model.
+            characters=max(map(len, request.inputs)) if request.truncation is Truncation.ERROR else 0,
             images=0,
             max_tokens=1,
         )
@@ -95,7 +107,8 @@ class Embedder:
         )
         space = request.vector_space or resolved.chain.stages[0].model.vector_space
         free = request.allow_space_change or resolved.chain.allow_space_change
-        kept, skipped = [], list(planned.skipped)
+        kept: list[PlannedStage] = []
+        skipped = list(planned.skipped)
         for each in planned.stages:
             model = each.stage.model
             if request.dimensions is not None and request.dimensions not in model.dimensions:
@@ -108,10 +121,26 @@ class Embedder:
                     "index, so this needs allow_space_change"
                 )
             else:
-                kept.append(each)
-                continue
+                costs = self._costs(each.stage, request.inputs)
+                if caps.max_cost_usd is None or (None not in costs and sum(filter(None, costs)) <= caps.max_cost_usd):
+                    kept.append(
+                        replace(each, expected_cost=None if None in costs else max(filter(None, costs), default=_FREE))
+                    )
+                    continue
+                reason, detail = "cap", f"all of it is expected to cost more than the cap of {caps.max_cost_usd} USD"
             skipped.append(SkippedStage(stage=each.stage.ref, reason=reason, detail=detail))
         return Plan(stages=tuple(kept), skipped=tuple(skipped))
+
+    def _costs(self, stage: Stage, inputs: Sequence[str]) -> list[Decimal | None]:
+        """Give what each batch is expected to cost on a stage, USD; None where the price is unknown."""
+        if stage.model.self_hosted:
+            busy_s = self._runner.admission.state_of(stage, time.monotonic()).figures.total_ms / 1000
+            return [machine_time_cost(stage, busy_s)] * len(list(batches(inputs, stage.model)))
+        at = datetime.now(UTC)
+        return [
+            token_cost(stage.model, Usage(input_tokens=tokens_of(batch, stage.model, self._runner.estimator)), at)
+            for batch in batches(inputs, stage.model)
+        ]
 
 
 class _Run:
@@ -122,6 +151,7 @@ class _Run:
         runner: ChainRunner,
         request: EmbedRequest,
         resolved: Resolved,
+        policy: ChainPolicy,
         planned: Plan,
         caps: Caps,
         ends_at: float,
@@ -134,14 +164,13 @@ class _Run:
         self._plan = planned
         self._caps = caps
         self._began = began
-        policy, asked = resolved.policy, request.policy
+        self._ends_at = ends_at
         self._course = Course(
             planned.stages,
             policy,
             runner.retry,
-            max_attempts=min(policy.max_attempts, asked.max_attempts or policy.max_attempts)
-            + self._extra_batches(planned, request),
-            max_hops=policy.max_hops if asked.max_hops is None else min(policy.max_hops, asked.max_hops),
+            max_attempts=policy.max_attempts,
+            max_hops=policy.max_hops,
             max_cost_usd=caps.max_cost_usd,
             ends_at=ends_at,
         )
@@ -155,12 +184,6 @@ class _Run:
             stream=False,
             revision=revision,
         )
-
-    @staticmethod
-    def _extra_batches(planned: Plan, request: EmbedRequest) -> int:
-        """Give how many batches beyond the first the call needs: they are no retries."""
-        smallest = min(each.stage.model.max_batch for each in planned.stages)
-        return math.ceil(len(request.inputs) / max(1, smallest)) - 1
 
     async def embed(self) -> EmbedAnswer:
         completion: Completion | None = None
@@ -206,15 +229,20 @@ class _Run:
         permit = await self._admit(step, inputs)
         if isinstance(permit, Refusal):
             return self._course.refused(permit.reason, permit.limit, permit.wait_s, time.monotonic())
-        self._course.begun()
-        for observer in self._runner.observers:
-            observer.attempt_starting(self._context, stage.ref, permit.account.name)
+        if step.cause is not AttemptCause.FIRST or not self._records:
+            self._course.begun()  # batches after the first are no further attempts, since nothing failed
+        try:
+            for observer in self._runner.observers:
+                observer.attempt_starting(self._context, stage.ref, permit.account.name)
+        except BaseException:
+            permit.cancel()
+            raise
         failure: ProviderFailure | None = None
         result: EmbedResult | None = None
         started_at, clock = time.time(), time.perf_counter()
         try:
             result = await self._runner.providers[stage.provider.name].embed(self._call(step, permit, inputs))
-            checked(result, len(inputs), self._request.dimensions)
+            checked(result, len(inputs), len(self._vectors[0]) if self._vectors else self._request.dimensions)
         except ProviderFailure as caught:
             failure = caught
         finally:
@@ -235,25 +263,25 @@ class _Run:
         if forbidden is not None:
             return Refusal(forbidden[0], forbidden[1], float("inf"))
         estimator = self._runner.estimator
-        tokens = sum(estimator.input_tokens(len(text), 0, stage.model) for text in inputs)
+        tokens = tokens_of(inputs, stage.model, estimator)
         cost = token_cost(stage.model, Usage(input_tokens=tokens), datetime.now(UTC))
-        buckets = self._runner.admission.shared_buckets(
-            "tenant", self._resolved.resolution.tenant, self._resolved.tenant.limits, time.monotonic()
-        )
+        buckets = buckets_for(self._resolved, self._runner.admission, time.monotonic())
         until = time.monotonic() + step.wait_s
         return await self._runner.admit(stage, Amounts(tokens, cost), buckets, step.excluded, step.wait_s, until)
 
     def _call(self, step: Try, permit: Permit, inputs: tuple[str, ...]) -> EmbedCall:
         stage, request = step.planned.stage, self._request
         asked = stage.timeouts
+        # What was spent waiting in line is no longer there.
+        budget = min(step.budget_s, max(0.001, self._ends_at - time.monotonic()))
         return EmbedCall(
             model=stage.model,
             account=permit.account,
             timeouts=Timeouts(
-                connect_s=min(asked.connect_s, step.budget_s),
-                first_token_s=min(asked.first_token_s, step.budget_s),
+                connect_s=min(asked.connect_s, budget),
+                first_token_s=min(asked.first_token_s, budget),
                 idle_s=asked.idle_s,
-                total_s=min(asked.total_s, step.budget_s),
+                total_s=min(asked.total_s, budget),
             ),
             inputs=inputs,
             input_type=request.input_type,
@@ -278,7 +306,7 @@ class _Run:
         if result is not None:
             usage = result.usage
         elif cancelled:
-            tokens = sum(self._runner.estimator.input_tokens(len(text), 0, stage.model) for text in inputs)
+            tokens = tokens_of(inputs, stage.model, self._runner.estimator)
             usage = Usage(input_tokens=tokens, source=UsageSource.ESTIMATED)
         if stage.model.self_hosted:
             cost = machine_time_cost(stage, total_ms / 1000)
@@ -297,6 +325,7 @@ class _Run:
             first_token_ms=None,
             total_ms=total_ms,
             now=time.monotonic(),
+            retry_after_s=failure.retry_after_s if failure is not None else None,
         )
         outcome, detail = AttemptOutcome.CANCELLED, "the caller left before it ended"
         if failure is not None:
@@ -363,10 +392,19 @@ class _Run:
         )
 
     def _exhausted(self, step: Finish, completion: Completion) -> RouteError:
+        passed_over = self._course.passed_over
+        if not self._records and step.reason == "deadline":
+            return DeadlineError("the deadline leaves no time for an attempt")
+        if not self._records and passed_over and all(reason == "limit" for _, reason, _ in passed_over):
+            limits = ", ".join(dict.fromkeys(detail for _, _, detail in passed_over))
+            return RateLimitedError(
+                f"every stage's limit is spent: {limits}",
+                retry_after_s=self._course.soonest_s if self._course.soonest_s is not None else 1.0,
+                limit=limits,
+            )
         told = "; ".join(f"{each.stage.provider}/{each.stage.model}: {each.detail}" for each in completion.attempts)
         more = "; ".join(
-            f"{each.stage.ref.provider}/{each.stage.ref.model}: {detail}"
-            for each, _, detail in self._course.passed_over
+            f"{each.stage.ref.provider}/{each.stage.ref.model}: {detail}" for each, _, detail in passed_over
         )
         why = "; ".join(piece for piece in (told, more) if piece)
         return ChainExhaustedError(
@@ -375,6 +413,18 @@ class _Run:
             completion=completion,
             retry_after_s=self._course.soonest_s,
         )
+
+
+def batches(inputs: Sequence[str], model: Model) -> Iterator[Sequence[str]]:
+    """Give the inputs in batches that the model takes."""
+    size = max(1, model.max_batch)
+    for begin in range(0, len(inputs), size):
+        yield inputs[begin : begin + size]
+
+
+def tokens_of(inputs: Sequence[str], model: Model, estimator: Estimator) -> int:
+    """Estimate the tokens of a batch."""
+    return sum(estimator.input_tokens(len(text), 0, model) for text in inputs)
 
 
 def checked(result: EmbedResult, count: int, dimensions: int | None) -> None:

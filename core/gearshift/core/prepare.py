@@ -122,7 +122,7 @@ class Preparer:
             notes=notes,
             parameters=parameters,
             schema=schema,
-            buckets=self._buckets(resolved, began),
+            buckets=buckets_for(resolved, self._admission, began),
             cache_key=self._cache_key(request.tenant, resolved),
             max_attempts=policy.max_attempts,
             max_hops=policy.max_hops,
@@ -150,7 +150,7 @@ class Preparer:
                 if system is not None and system.variables:
                     fill("", system.variables)
                 return EMPTY_PROMPT, "", ()
-            variables = system.variables if system is not None else {}
+            variables = system.variables if system is not None else dict[str, str]()
             system = SystemPrompt(text=declared.prompt, variables=variables, static=True)
         if system.key is not None:
             text = self._prompts.get(request.tenant, system.key, now)
@@ -189,13 +189,6 @@ class Preparer:
                 self._judges.popitem(last=False)
         return judge
 
-    def _buckets(self, resolved: Resolved, now: float) -> tuple[AnyBucket, ...]:
-        tenant = self._admission.shared_buckets("tenant", resolved.resolution.tenant, resolved.tenant.limits, now)
-        if resolved.declared is None or resolved.declared.limits is None:
-            return tuple(tenant)
-        task = self._admission.shared_buckets("task", resolved.declared.id, resolved.declared.limits, now)
-        return (*tenant, *task)
-
     def _cache_key(self, tenant: str, resolved: Resolved) -> str:
         """Give what providers may route their caches by: a hash that tells nobody the tenant's name."""
         key = (tenant, resolved.definition_hash)
@@ -206,6 +199,15 @@ class Preparer:
             if len(self._cache_keys) > 4096:
                 self._cache_keys.popitem(last=False)
         return known
+
+
+def buckets_for(resolved: Resolved, admission: Admission, now: float) -> tuple[AnyBucket, ...]:
+    """Give the tenant's and the task's buckets, which are reserved together with the account's."""
+    tenant = admission.shared_buckets("tenant", resolved.resolution.tenant, resolved.tenant.limits, now)
+    if resolved.declared is None or resolved.declared.limits is None:
+        return tuple(tenant)
+    task = admission.shared_buckets("task", resolved.declared.id, resolved.declared.limits, now)
+    return (*tenant, *task)
 
 
 def require_stage(planned: Plan, chain: Chain, admission: Admission) -> None:
@@ -225,9 +227,7 @@ def require_stage(planned: Plan, chain: Chain, admission: Admission) -> None:
         raise NoStageError(message)
     now = time.monotonic()
     waits = [
-        admission.state_of(stage, now).breaker.probe_in(now)
-        for stage in chain.stages
-        if stage.ref.position in broken
+        admission.state_of(stage, now).breaker.probe_in(now) for stage in chain.stages if stage.ref.position in broken
     ]
     completion = Completion(outcome=Outcome.FAILED, skipped=planned.skipped)
     raise ChainExhaustedError(message, attempts=(), completion=completion, retry_after_s=max(0.05, min(waits)))

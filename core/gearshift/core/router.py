@@ -235,9 +235,7 @@ class Router:
         return fold.answer()
 
     async def _joined(self, request: Request) -> AsyncGenerator[list[Event]]:
-        async with self.state.repeats.turn(
-            request.tenant, request.request_id, request, time.monotonic()
-        ) as turn:
+        async with self.state.repeats.turn(request.tenant, request.request_id, request, time.monotonic()) as turn:
             if turn.answer is not None:
                 yield replayed(turn.answer)
                 return

@@ -697,7 +697,7 @@ class GetCostReportRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     GROUP_BY_FIELD_NUMBER: _builtins.int
-    FROM_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
     UNTIL_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
     TASK_ID_FIELD_NUMBER: _builtins.int
@@ -710,6 +710,10 @@ class GetCostReportRequest(_message.Message):
         """Optional. One row for each combination; unset is by task."""
 
     @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Optional. Attempts that started at or after it; unset is the first."""
+
+    @_builtins.property
     def until(self) -> _timestamp_pb2.Timestamp:
         """Optional. Attempts that started before it; unset is now."""
 
@@ -717,13 +721,14 @@ class GetCostReportRequest(_message.Message):
         self,
         *,
         group_by: _abc.Iterable[Global___CostGroup.ValueType] | None = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
         until: _timestamp_pb2.Timestamp | None = ...,
         tenant: _builtins.str = ...,
         task_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "until", b"until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "group_by", b"group_by", "task_id", b"task_id", "tenant", b"tenant", "until", b"until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_by", b"group_by", "since", b"since", "task_id", b"task_id", "tenant", b"tenant", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

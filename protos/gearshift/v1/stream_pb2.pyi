@@ -354,8 +354,8 @@ class Switch(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    FROM_FIELD_NUMBER: _builtins.int
-    TO_FIELD_NUMBER: _builtins.int
+    FROM_STAGE_FIELD_NUMBER: _builtins.int
+    TO_STAGE_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     mode: _call_pb2.SwitchMode.ValueType
@@ -363,19 +363,24 @@ class Switch(_message.Message):
     reason: _builtins.str
     """Output only. A sentence on why."""
     @_builtins.property
-    def to(self) -> _answer_pb2.StageRef:
+    def from_stage(self) -> _answer_pb2.StageRef:
+        """Output only. The stage that is left."""
+
+    @_builtins.property
+    def to_stage(self) -> _answer_pb2.StageRef:
         """Output only. The stage that takes over."""
 
     def __init__(
         self,
         *,
-        to: _answer_pb2.StageRef | None = ...,
+        from_stage: _answer_pb2.StageRef | None = ...,
+        to_stage: _answer_pb2.StageRef | None = ...,
         mode: _call_pb2.SwitchMode.ValueType = ...,
         reason: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "to", b"to"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["from_stage", b"from_stage", "to_stage", b"to_stage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "mode", b"mode", "reason", b"reason", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_stage", b"from_stage", "mode", b"mode", "reason", b"reason", "to_stage", b"to_stage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,6 +31,7 @@ from gearshift.core.ledger import Ledger
 from gearshift.core.ledger.sqlite import SqliteLedger
 from gearshift.core.observer import Observer
 from gearshift.core.opening import EmbeddedModels, embedded_models
+from gearshift.core.provider import Provider
 from gearshift.core.router import Router
 from gearshift.server.access import Access
 from gearshift.server.guard import CallGuard
@@ -47,6 +48,10 @@ from gearshift.v1 import ops_pb2, ops_pb2_grpc, router_pb2, router_pb2_grpc
 
 _log = logging.getLogger(__name__)
 
+_LAST_MESSAGES_S = 0.05
+"""What statuses get to leave the process after the last call has ended."""
+_CLEANUP_S = 5.0
+
 SERVICES = (
     router_pb2.DESCRIPTOR.services_by_name["RouterService"].full_name,
     ops_pb2.DESCRIPTOR.services_by_name["OpsService"].full_name,
@@ -59,6 +64,7 @@ class App:
 
     Args:
         read: reads the configuration again and gives what it comes to; for reloads.
+        providers: adapters by provider name, in place of those that the configuration names.
     """
 
     def __init__(
@@ -72,6 +78,7 @@ class App:
         models: EmbeddedModels,
         observers: tuple[Observer, ...],
         read: Callable[[], Blueprint] | None,
+        providers: Mapping[str, Provider] | None,
     ) -> None:
         self.router = router
         self.access = Access(blueprint.config.access)
@@ -82,6 +89,7 @@ class App:
         self._models = models
         self._observers = observers
         self._read = read
+        self._providers = providers
         self._started_at = time.time()
         self._retired: list[Router] = []
         self.port = 0
@@ -145,6 +153,7 @@ class App:
             classifier=TaskClassifier.load(),
             gates=own_gates(),
             observers=self._observers,
+            providers=self._providers,
             embedded={name: model.base_url for name, model in self._models.items()},
             state=old.state,
         )
@@ -167,8 +176,16 @@ async def running_app(
     read: Callable[[], Blueprint] | None = None,
     progress: ProgressCallback | None = None,
     own: tuple[Observer, ...] = (),
+    providers: Mapping[str, Provider] | None = None,
 ) -> AsyncGenerator[App]:
     """Serve while the block runs; leaving it drains within the configured grace.
+
+    Args:
+        blueprint: the configuration.
+        read: reads the configuration again, for reloads.
+        progress: told how the embedded model's start goes.
+        own: observers besides the service's own.
+        providers: adapters by provider name, in place of those that the configuration names.
 
     Raises:
         ConfigError: a port is in use, or a certificate cannot be read.
@@ -201,10 +218,11 @@ async def running_app(
             classifier=TaskClassifier.load(),
             gates=own_gates(),
             observers=observers,
+            providers=providers,
             embedded={name: model.base_url for name, model in models.items()},
         )
         guard = CallGuard(config.server.max_calls)
-        app = App(blueprint, router, ledger, metrics, trail, guard, models, tuple(observers), read)
+        app = App(blueprint, router, ledger, metrics, trail, guard, models, tuple(observers), read, providers)
         stack.push_async_callback(app.aclose)
         if metrics is not None:
             metrics.gauge("gearshift_calls_in_flight", "Calls that are running.", lambda: guard.in_flight)
@@ -241,10 +259,24 @@ async def _serving(app: App, config: ServerConfig) -> AsyncGenerator[None]:
         with anyio.CancelScope(shield=True):
             await checks.enter_graceful_shutdown()
             app.trail.close()
-            await server.stop(config.grace_s if app.guard.in_flight else 0.05)
-            # stop() returns before cancelled handlers have cleaned up (facts.md 1.3).
-            with anyio.move_on_after(5):
-                await app.guard.wait_idle()
+            await _drain(server, app.guard, config.grace_s)
+
+
+async def _drain(server: grpc.aio.Server, guard: CallGuard, grace_s: float) -> None:
+    """Stop taking calls and give those that run `grace_s` to end.
+
+    Health watches and reflection never end by themselves, so the server is stopped as soon as our own calls have ended.
+    """
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(server.stop, grace_s)
+        with anyio.move_on_after(grace_s):
+            # A turn of the loop lets the server refuse new calls before the running ones are looked at.
+            await anyio.sleep(0)
+            await guard.wait_idle()
+            await server.stop(_LAST_MESSAGES_S)
+    # stop() returns before cancelled handlers have cleaned up.
+    with anyio.move_on_after(_CLEANUP_S):
+        await guard.wait_idle()
 
 
 def _options(config: ServerConfig) -> list[tuple[str, int]]:
@@ -273,7 +305,7 @@ def _bind(server: grpc.aio.Server, config: ServerConfig) -> int:
 
 def _credentials(config: ServerConfig) -> grpc.ServerCredentials:
     tls = config.tls
-    assert tls is not None  # noqa: S101
+    assert tls is not None
     try:
         key, certificate = Path(tls.key).read_bytes(), Path(tls.certificate).read_bytes()
         authority = Path(tls.client_ca).read_bytes() if tls.client_ca else None
@@ -291,6 +323,10 @@ def _needs_restart(old: Config, new: Config) -> list[tuple[str, str]]:
         found.append(("server", "ports, TLS and sizes are fixed at the start"))
     if old.ledger != new.ledger:
         found.append(("ledger", "the store is opened at the start"))
+    if old.telemetry != new.telemetry:
+        found.append(("telemetry", "logs and metrics are set up at the start"))
+    if old.caching != new.caching:
+        found.append(("caching", "the caches are made at the start"))
     embedded = {name: each.embedded for name, each in old.providers.items() if each.kind == "embedded"}
     if embedded != {name: each.embedded for name, each in new.providers.items() if each.kind == "embedded"}:
         found.append(("providers", "the embedded model's process is started once"))

@@ -15,7 +15,7 @@ import anyio
 import grpc
 
 from gearshift.core.errors import RouteError
-from gearshift.server.status import DEADLINE, INTERNAL, Status, status_of
+from gearshift.server.status import DEADLINE, INTERNAL, Status, lone, status_of
 
 _log = logging.getLogger(__name__)
 
@@ -50,9 +50,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or not handler_call_details.method.startswith(_OURS):
             return handler
-        wrap = (
-            grpc.unary_unary_rpc_method_handler if handler.unary_unary else grpc.unary_stream_rpc_method_handler
-        )
+        wrap = grpc.unary_unary_rpc_method_handler if handler.unary_unary else grpc.unary_stream_rpc_method_handler
         inner = self._guarded(handler.unary_unary or handler.unary_stream)
         return wrap(inner, handler.request_deserializer, handler.response_serializer)
 
@@ -76,7 +74,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
             except grpc.aio.BaseError:
                 # The client has gone while we wrote.
                 raise asyncio.CancelledError from None
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 status = _told(error)
             finally:
                 self.in_flight -= 1
@@ -90,8 +88,8 @@ class CallGuard(grpc.aio.ServerInterceptor):
         return call
 
 
-def _told(error: Exception) -> Status:
-    error = single(error)
+def _told(raised: Exception) -> Status:
+    error = lone(raised)
     if isinstance(error, RouteError):
         return status_of(error)
     if isinstance(error, TimeoutError):

@@ -29,7 +29,7 @@ class Metrics(Observer):
     """The service's metrics, in a registry of their own."""
 
     def __init__(self) -> None:
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
         self._calls = Counter(
             "gearshift_calls", "Calls that have ended.", ["task", "task_type", "outcome", "stream"], registry=registry
@@ -109,9 +109,7 @@ class Metrics(Observer):
         provider, model = attempt.stage.provider, attempt.stage.model
         failure = attempt.failure.word if attempt.failure is not None else ""
         position = str(attempt.stage.position)
-        self._child(
-            self._attempts, provider, model, position, attempt.cause.word, attempt.outcome.word, failure
-        ).inc()
+        self._child(self._attempts, provider, model, position, attempt.cause.word, attempt.outcome.word, failure).inc()
         self._child(self._attempt_seconds, provider, model).observe(attempt.total_ms / 1000)
         if attempt.first_token_ms is not None:
             self._child(self._first_token_seconds, provider, model).observe(attempt.first_token_ms / 1000)

@@ -5,6 +5,7 @@ Rules: every method needs the role `ops` where keys are configured. Content is n
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -25,9 +26,11 @@ from gearshift.v1 import ops_pb2, ops_pb2_grpc, task_pb2
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
+_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 _CACHES = ("prompt",)
 _PAGE = 100
 _LARGEST_PAGE = 1000
+_PAGE_TOKEN = re.compile(r"[0-9]{0,12}")
 
 
 class Operated(Running, Protocol):
@@ -104,7 +107,7 @@ class OpsService(ops_pb2_grpc.OpsServiceServicer):
         chosen = _chosen(request.filter, now)
         entries = [entry for entry in prompts.entries(now) if chosen(entry)]
         size = min(request.page_size or _PAGE, _LARGEST_PAGE)
-        if request.page_token and not request.page_token.isdecimal():
+        if not _PAGE_TOKEN.fullmatch(request.page_token):
             raise invalid("page_token", "must be what the last response gave, or empty")
         begin = int(request.page_token or 0)
         counts = prompts.counts()
@@ -159,8 +162,8 @@ class OpsService(ops_pb2_grpc.OpsServiceServicer):
         report = await self._operated.ledger.report(
             CostQuery(
                 group_by=tuple(groups) or (CostGroup.TASK,),
-                since=_seconds(request.since) if request.HasField("since") else None,
-                until=_seconds(request.until) if request.HasField("until") else None,
+                since=_seconds(request.since, "since") if request.HasField("since") else None,
+                until=_seconds(request.until, "until") if request.HasField("until") else None,
                 tenant=request.tenant or None,
                 task_id=request.task_id or None,
             )
@@ -240,8 +243,10 @@ def _stage_status(guard: Guard, now: float) -> ops_pb2.StageStatus:
     )
 
 
-def _seconds(stamp: Timestamp) -> float:
-    return stamp.ToNanoseconds() / 1e9
+def _seconds(stamp: Timestamp, field: str) -> float:
+    if not (_FIRST_SECOND <= stamp.seconds <= _LAST_SECOND and 0 <= stamp.nanos < 1_000_000_000):
+        raise invalid(field, "must be a time between the years 1 and 9999")
+    return stamp.seconds + stamp.nanos / 1e9
 
 
 def _report(report: CostReport) -> ops_pb2.GetCostReportResponse:

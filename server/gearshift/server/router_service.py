@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import anyio
 import grpc
 
+from gearshift.core.events import Completed
 from gearshift.core.ledger import Ledger
 from gearshift.core.request import StreamPolicy
 from gearshift.core.router import Router
-from gearshift.core.events import Completed
 from gearshift.server.access import Access
 from gearshift.server.wire import (
     answer_to_wire,
@@ -128,4 +128,3 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
         caller = running.access.caller(context.invocation_metadata())
         await running.ledger.record_outcome(outcome_from_wire(request, caller.tenant))
         return router_pb2.ReportOutcomeResponse()
-

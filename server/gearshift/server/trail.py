@@ -49,7 +49,7 @@ class Trail(Observer):
                 watcher.missed = 0
             except anyio.WouldBlock:
                 watcher.missed += 1
-            except anyio.BrokenResourceError:
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
                 continue
 
     @contextmanager

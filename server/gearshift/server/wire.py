@@ -538,9 +538,7 @@ def _delta_part(part: DeltaPart) -> stream_pb2.DeltaPart:
     if isinstance(part, ReasoningDelta):
         return stream_pb2.DeltaPart(reasoning=part.text)
     return stream_pb2.DeltaPart(
-        tool_call=stream_pb2.ToolCallFragment(
-            index=part.index, id=part.id, name=part.name, arguments=part.arguments
-        )
+        tool_call=stream_pb2.ToolCallFragment(index=part.index, id=part.id, name=part.name, arguments=part.arguments)
     )
 
 

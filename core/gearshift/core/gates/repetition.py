@@ -15,6 +15,8 @@ _LONGEST_UNIT = 256
 _LEAST_REPEATS = 4
 _LEAST_LENGTH = 96
 _LEAST_LENGTH_OF_DIGITS = 768
+_REPEATED = 72
+"""What the shortest loop repeats: the least of max(_LEAST_LENGTH, _LEAST_REPEATS x period) - period, at period 24."""
 
 
 class RepetitionGate:
@@ -39,26 +41,36 @@ class RepetitionGate:
 def loop_at_end(text: str) -> int:
     """Give how often the text's last unit is repeated at its end, or 0 when that is no loop.
 
-    The Z-function of the reversed tail tells for each period how far it reaches back: linear in the tail.
+    Whatever its period, a loop has the text's last _REPEATED characters once more one period earlier: one search is
+    all that a text without a loop costs.
     """
-    tail = text[-_TAIL:][::-1]
-    length = len(tail)
-    if length < _LEAST_LENGTH:
+    tail = text[-_TAIL:]
+    if len(tail) < _LEAST_LENGTH:
         return 0
-    reach = [0] * length
-    left = right = 0
-    for index in range(1, length):
-        matched = min(right - index, reach[index - left]) if index < right else 0
-        while index + matched < length and tail[matched] == tail[index + matched]:
-            matched += 1
-        reach[index] = matched
-        if index + matched > right:
-            left, right = index, index + matched
-    for period in range(1, min(_LONGEST_UNIT, length // _LEAST_REPEATS) + 1):
-        covered = reach[period] + period
-        if covered < max(_LEAST_LENGTH, _LEAST_REPEATS * period):
-            continue
-        unit = tail[:period]
-        if any(map(str.isalpha, unit)) or (covered >= _LEAST_LENGTH_OF_DIGITS and any(map(str.isalnum, unit))):
-            return covered // period
+    ending, end, failed_period = tail[-_REPEATED:], len(tail), 0
+    while (start := tail.rfind(ending, 0, end - 1)) >= 0:
+        end = start + _REPEATED
+        period = len(tail) - end
+        if period > _LONGEST_UNIT:
+            break
+        if failed_period and period % failed_period == 0:
+            continue  # it reaches back no further and has the same characters
+        covered = _covered(tail, period)
+        if covered >= max(_LEAST_LENGTH, _LEAST_REPEATS * period):
+            unit = tail[-period:]
+            if any(map(str.isalpha, unit)) or (covered >= _LEAST_LENGTH_OF_DIGITS and any(map(str.isalnum, unit))):
+                return covered // period
+        failed_period = failed_period or period
     return 0
+
+
+def _covered(tail: str, period: int) -> int:
+    """Give the length of the longest ending that repeats itself every `period` characters."""
+    low, high = 0, len(tail) - period
+    while low < high:  # an ending repeats itself only where every shorter one does
+        middle = (low + high + 1) // 2
+        if tail.endswith(tail[-middle:], 0, len(tail) - period):
+            low = middle
+        else:
+            high = middle - 1
+    return low + period

@@ -44,7 +44,9 @@ def make_providers(blueprint: Blueprint, embedded: Mapping[str, str]) -> Provide
     """
     connections = max((spec.connections for spec in blueprint.providers.values()), default=256)
     http = Http(connections=connections)
-    return Providers({name: _make(spec, http, embedded.get(name, "")) for name, spec in blueprint.providers.items()}, http)
+    return Providers(
+        {name: _make(spec, http, embedded.get(name, "")) for name, spec in blueprint.providers.items()}, http
+    )
 
 
 def own_kinds() -> frozenset[str]:
@@ -74,6 +76,11 @@ def _make(spec: ProviderSpec, http: Http, socket: str) -> Provider:
             from gearshift.core.providers.embedded import EmbeddedProvider
 
             return EmbeddedProvider(http, socket)
+        case _:
+            return _own(spec, http)
+
+
+def _own(spec: ProviderSpec, http: Http) -> Provider:
     for point in entry_points(group=OWN_PROVIDERS, name=spec.kind):
         make: Callable[[Http, ProviderSpec], Provider] = point.load()
         return make(http, spec)

@@ -97,9 +97,7 @@ def _document(blueprint: Blueprint, source: str) -> dict[str, object]:
             ]
             for chain in blueprint.chains.values()
         },
-        "tasks": {
-            task.id: {"type": task.type.word, "chain": task.chain.name} for task in blueprint.tasks.values()
-        },
+        "tasks": {task.id: {"type": task.type.word, "chain": task.chain.name} for task in blueprint.tasks.values()},
         "max_cost_usd": money(blueprint.config.defaults.max_cost_usd),
         "warnings": list(blueprint.warnings),
     }

@@ -22,6 +22,7 @@ from gearshift.core.errors import RouteError
 from gearshift.server.app import App, running_app, service_version
 from gearshift.server.cli.configured import CONFIG_VARIABLE, DEFAULT_FILE, Configured, configured
 from gearshift.server.logs import configure_logs
+from gearshift.server.status import lone
 
 _log = logging.getLogger(__name__)
 
@@ -58,19 +59,17 @@ class ServeCommand:
     def run(self, arguments: argparse.Namespace) -> int:
         """Serve until a signal comes."""
         try:
-            found = configured(
-                arguments.config, use_env_keys=arguments.use_env_keys, changed=asked_of(arguments)
-            )
+            found = configured(arguments.config, use_env_keys=arguments.use_env_keys, changed=asked_of(arguments))
             config = found.blueprint.config
             configure_logs(config.telemetry.log_level)
             anyio.run(_serve, found, backend_options={"use_uvloop": config.server.uvloop})
         except RouteError as error:
             return failed("serve", error)
         except BaseExceptionGroup as group:
-            error = single(group)
-            if error is None:
-                raise
-            return failed("serve", error)
+            inner = lone(group)
+            if isinstance(inner, RouteError):
+                return failed("serve", inner)
+            raise
         return 0
 
 
@@ -111,14 +110,6 @@ def asked_of(arguments: argparse.Namespace) -> Callable[[Config], Config]:
         return structs.replace(config, server=server, ledger=ledger, telemetry=telemetry)
 
     return changed
-
-
-def single(group: BaseExceptionGroup[BaseException]) -> RouteError | None:
-    """Give the one error of ours that a task group let out, or None when it holds anything else."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error if isinstance(error, RouteError) else None
 
 
 def failed(command: str, error: RouteError) -> int:
@@ -177,6 +168,6 @@ async def _reload(app: App) -> None:
     try:
         changed = await app.reload()
     except RouteError as error:
-        _log.error("the configuration was not reloaded: %s", error)  # noqa: TRY400
+        _log.error("the configuration was not reloaded: %s", error)
     else:
         _log.info("the configuration was read again: %s", "it has changed" if changed else "nothing has changed")

@@ -63,14 +63,15 @@ _DESKS: Final = [
     ("When will my parcel arrive?", "shipping"),
     ("The package was delivered to the wrong door.", "shipping"),
 ]
-_INVOICE: Final = {
+_FIELDS: Final = ("company", "total", "currency")
+_INVOICE: Final[dict[str, object]] = {
     "type": "object",
     "properties": {
         "company": {"type": "string"},
         "total": {"type": "integer"},
         "currency": {"enum": ["EUR", "USD", "GBP"]},
     },
-    "required": ["company", "total", "currency"],
+    "required": list(_FIELDS),
     "additionalProperties": False,
 }
 _INVOICES: Final[list[tuple[str, dict[str, object]]]] = [
@@ -147,7 +148,7 @@ def _show(target: str, palette: Palette) -> list[str]:
 
 
 def _classify(client: Client, palette: Palette) -> bool:
-    text = "The soup was cold and nobody apologised."
+    text = "Terrible service, I will never come back."
     _heading("1. Classify, few-shot: the labels are scored by log-probability and calibrated", palette)
     _say("text", text)
     answer = client.execute(
@@ -165,7 +166,8 @@ def _extract(client: Client, palette: Palette) -> bool:
         "demo/invoice", text, {"schema": _INVOICE, "examples": _INVOICES, "allowed_providers": _USED}
     )
     _tell(answer, palette)
-    return set(json.loads(answer.text)) == set(_INVOICE["required"])
+    document: dict[str, object] = json.loads(answer.text)
+    return set(document) == set(_FIELDS)
 
 
 def _generate(client: Client, palette: Palette) -> None:
@@ -223,7 +225,7 @@ def _fall_back(client: Client, palette: Palette) -> bool:
 
 
 def _escalate(client: Client, palette: Palette) -> bool:
-    text = "Your page shows an error when I log in."
+    text = "My card was charged three times."
     _heading("6. Escalate: the weak stage's answer does not pass the gate", palette)
     _say("text", text)
     _say("stages", "the weak one is the model zero-shot; the strong one is the same model few-shot, scored, calibrated")
@@ -233,7 +235,7 @@ def _escalate(client: Client, palette: Palette) -> bool:
         {"labels": ["billing", "technical", "shipping"], "examples": _DESKS, "allowed_providers": _USED},
     )
     _tell(answer, palette)
-    return answer.text == "technical" and len(answer.completion.attempts) == 2
+    return answer.text == "billing" and len(answer.completion.attempts) == 2
 
 
 def _tell(answer: answer_pb2.Answer, palette: Palette) -> None:
@@ -298,5 +300,3 @@ def _address(said: IO[str], palette: Palette) -> str | None:
     threading.Thread(target=follow, daemon=True, name="demo-service-output").start()
     is_serving.wait(_START_S)
     return found[0] if found else None
-
-
