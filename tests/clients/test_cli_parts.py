@@ -16,9 +16,11 @@ from gearshift.clients.cli.command import OWN, SERVER
 from gearshift.clients.cli.commands.costs import point_in_time
 from gearshift.clients.cli.live import LiveText
 from gearshift.clients.cli.program import new_parser
-from gearshift.clients.cli.render import milliseconds, money, saving, word
+from gearshift.clients.cli.render import attempts, failure, milliseconds, money, saving, word
+from gearshift.clients.cli.render_ops import costs
 from gearshift.clients.cli.terminal import Palette, rows_of, safe, table, width_of
-from gearshift.v1 import answer_pb2
+from gearshift.clients.errors import Code, RpcError, StatusDetails, Violation
+from gearshift.v1 import answer_pb2, ops_pb2
 
 Captured = pytest.CaptureFixture[str]
 
@@ -194,3 +196,25 @@ def test_a_command_whose_extra_is_missing_says_what_to_install(
     assert main(["polish"]) == 2
     err = capsys.readouterr().err
     assert "a_package_that_is_not_there" in err and "pip install 'gearshift[server]'" in err
+
+
+def test_costs_of_unknown_price_are_not_shown_as_nothing() -> None:
+    row = ops_pb2.CostRow(keys=["t"], calls=3, attempts=3, unpriced=3, cost_usd="0")
+    text = costs(ops_pb2.GetCostReportResponse(rows=[row], total=row), ["task"], Palette(is_on=False))
+    assert "unknown" in text and "3 attempts have no known price" in text
+
+
+def test_a_refused_field_is_said_once() -> None:
+    one, two = Violation("call.prompt", "is empty"), Violation("call.task.id", "is empty")
+    single = RpcError(Code.INVALID_ARGUMENT, "call.prompt: is empty", StatusDetails(violations=(one,)))
+    both = RpcError(Code.INVALID_ARGUMENT, "2 fields are wrong", StatusDetails(violations=(one, two)))
+    assert failure(single, Palette(is_on=False)).count("is empty") == 1
+    assert failure(both, Palette(is_on=False)).count("is empty") == 2
+
+
+def test_reasons_for_passing_are_left_to_the_gates_line() -> None:
+    passed = answer_pb2.Verdict(gate="confidence", result=answer_pb2.VERDICT_RESULT_PASS, detail="0.9, well above")
+    failed = answer_pb2.Verdict(gate="schema", result=answer_pb2.VERDICT_RESULT_FAIL, detail="a wrong key")
+    attempt = answer_pb2.Attempt(outcome=answer_pb2.ATTEMPT_OUTCOME_POOR, verdicts=[passed, failed])
+    text = attempts([attempt], Palette(is_on=False))
+    assert "confidence pass" in text and "well above" not in text and "a wrong key" in text

@@ -40,9 +40,8 @@ def test_a_success_between_faults_begins_the_count_anew() -> None:
     for _ in range(2):
         breaker.fail(_FAULT, "server", 0.0)
         breaker.fail(_FAULT, "server", 0.0)
-        breaker.succeed()
-        breaker.succeed()
-        breaker.succeed()
+        for _ in range(4):
+            breaker.succeed()
     assert breaker.state is BreakerState.CLOSED
 
 

@@ -18,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -271,7 +272,7 @@ async def _drain(server: grpc.aio.Server, guard: CallGuard, grace_s: float) -> N
         tasks.start_soon(server.stop, grace_s)
         with anyio.move_on_after(grace_s):
             # A turn of the loop lets the server refuse new calls before the running ones are looked at.
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
             await guard.wait_idle()
             await server.stop(_LAST_MESSAGES_S)
     # stop() returns before cancelled handlers have cleaned up.

@@ -5,12 +5,14 @@ Rules: decides nothing. The caller's deadline is the enclosing scope; a stream i
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import anyio
 import grpc
 
+from gearshift.core.errors import RouteError
 from gearshift.core.events import Completed
 from gearshift.core.ledger import Ledger
 from gearshift.core.request import StreamPolicy
@@ -30,6 +32,7 @@ from gearshift.v1 import router_pb2, router_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _DEFAULT_STREAM = StreamPolicy()
+A = TypeVar("A")
 
 
 class Running(Protocol):
@@ -68,9 +71,7 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
         caller = running.access.caller(context.invocation_metadata())
         call = call_from_wire(request.call, caller.tenant, None)
         with anyio.fail_after(context.time_remaining()):
-            answer = await running.router.route(call, joinable=bool(request.call.request_id))
-            if running.sync_ledger:
-                await running.ledger.flush()
+            answer = await _recorded(running, running.router.route(call, joinable=bool(request.call.request_id)))
         return router_pb2.RouteResponse(answer=answer_to_wire(answer))
 
     async def StreamRoute(self, request: router_pb2.StreamRouteRequest, context: Context) -> None:  # type: ignore[override]
@@ -92,9 +93,7 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
         caller = running.access.caller(context.invocation_metadata())
         call = embed_from_wire(request, caller.tenant)
         with anyio.fail_after(context.time_remaining()):
-            answer = await running.router.embed(call)
-            if running.sync_ledger:
-                await running.ledger.flush()
+            answer = await _recorded(running, running.router.embed(call))
         return embed_answer_to_wire(answer)
 
     async def Explain(self, request: router_pb2.ExplainRequest, context: Context) -> router_pb2.ExplainResponse:
@@ -128,3 +127,16 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
         caller = running.access.caller(context.invocation_metadata())
         await running.ledger.record_outcome(outcome_from_wire(request, caller.tenant))
         return router_pb2.ReportOutcomeResponse()
+
+
+async def _recorded(running: Running, answering: Awaitable[A]) -> A:
+    """Give the answer, or its failure; with a synchronous ledger only once its rows are on disk."""
+    if not running.sync_ledger:
+        return await answering
+    try:
+        answer = await answering
+    except RouteError:
+        await running.ledger.flush()
+        raise
+    await running.ledger.flush()
+    return answer

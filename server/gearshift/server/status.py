@@ -1,7 +1,7 @@
 """The core's errors as gRPC statuses, in one table.
 
-Rules: every class of core/errors.py has its row (a test checks it); details are google.rpc messages, under 4 KiB; what
-is not in the table is INTERNAL without its text. A client refuses metadata above 8 KiB, and with it the code, so text is
+Rules: every class of core/errors.py has its row (a test checks it); details are google.rpc messages and the attempts, under
+4 KiB; what is not in the table is INTERNAL without its text. A client refuses metadata above 8 KiB, and with it the code, so text is
 cut by its length on the wire. Client retries are told off where they would multiply a storm.
 """
 
@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
 
 from gearshift.core import errors
+from gearshift.server.wire import attempt_to_wire
 
 # What gRPC leaves as it is in a status message (everything printable but the percent sign).
 _PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
@@ -121,6 +122,9 @@ def _details(error: errors.RouteError) -> list[Message]:
             subject=cut(error.limit, _LONGEST_FIELD), description=cut(error.message, _LONGEST_DESCRIPTION)
         )
         details.append(error_details_pb2.QuotaFailure(violations=[violation]))
+    if isinstance(error, errors.ChainExhaustedError | errors.NotAcceptedError):
+        # Last, since a long chain's may not all fit.
+        details += [attempt_to_wire(attempt) for attempt in error.completion.attempts]
     return details
 
 

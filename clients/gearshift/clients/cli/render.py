@@ -73,13 +73,15 @@ def resolution(task: task_pb2.Resolution) -> str:
     return safe(" · ".join((f"{task.task_id} ({declared})", *axes)))
 
 
-def verdicts(found: Iterable[answer_pb2.Verdict], palette: Palette) -> str:
-    """Give each gate's word, in a line."""
+def verdicts(found: Iterable[answer_pb2.Verdict], palette: Palette, *, is_brief: bool = False) -> str:
+    """Give each gate's word, in a line; a brief one gives reasons only for what did not pass."""
     said: list[str] = []
     for one in found:
         result = word(answer_pb2.VerdictResult, one.result)
         measured = f" {one.confidence:.2f}" if one.HasField("confidence") else ""
         why = f" ({safe(one.detail or one.reason)})" if one.detail or one.reason else ""
+        if is_brief and one.result in (answer_pb2.VERDICT_RESULT_PASS, answer_pb2.VERDICT_RESULT_UNMEASURED):
+            why = ""
         paint = {
             answer_pb2.VERDICT_RESULT_PASS: palette.good,
             answer_pb2.VERDICT_RESULT_FAIL: palette.bad,
@@ -218,7 +220,8 @@ def failure(error: RpcError, palette: Palette) -> str:
     """Give a failed call: what went wrong, where, what was tried, how long to wait."""
     reason = f" ({error.reason})" if error.reason else ""
     lines = [f"{palette.bad(error.code.name)}{reason}: {safe(error.message)}"]
-    lines += [f"  {safe(one.field)}: {safe(one.description)}" for one in error.violations]
+    said = [f"{one.field}: {one.description}" for one in error.violations]
+    lines += [f"  {safe(text)}" for text in said if text != error.message]
     lines += [f"  {safe(one.subject)}: {safe(one.description)}" for one in error.quota]
     lines += [f"  {safe(name)}: {safe(value)}" for name, value in sorted(error.info.items())]
     if error.attempts:
@@ -244,7 +247,7 @@ def _ending(one: answer_pb2.Attempt, palette: Palette) -> str:
     failed = word(answer_pb2.FailureKind, one.failure)
     text = outcome if failed == "-" else f"{outcome} ({failed})"
     paint = palette.good if one.outcome == answer_pb2.ATTEMPT_OUTCOME_ACCEPTED else palette.warn
-    said = verdicts(one.verdicts, palette) or safe(one.detail)
+    said = verdicts(one.verdicts, palette, is_brief=True) or safe(one.detail)
     role = "check, " if one.role == answer_pb2.ATTEMPT_ROLE_CHECK else ""
     return f"{role}{paint(text)}: {said}" if said else f"{role}{paint(text)}"
 

@@ -163,7 +163,7 @@ def _cost_row(row: ops_pb2.CostRow, groups: int, name: str = "") -> list[str]:
         str(row.failed),
         str(row.poor),
         f"{row.usage.input_tokens} → {row.usage.output_tokens}",
-        money(row.cost_usd),
+        "unknown" if row.attempts and row.unpriced >= row.attempts else money(row.cost_usd),
         money(row.overhead_usd) if row.overhead_usd else "-",
         money(row.strongest_usd) if row.strongest_usd else "-",
         saving(row.cost_usd, row.strongest_usd) or "-",

@@ -11,7 +11,7 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import anyio
 from msgspec import structs
@@ -25,6 +25,8 @@ from gearshift.server.logs import configure_logs
 from gearshift.server.status import lone
 
 _log = logging.getLogger(__name__)
+
+_LAST_PORT = 65_535
 
 _EPILOG = f"""examples:
   gearshift serve                        on 127.0.0.1:50051, with {DEFAULT_FILE} or what is on this machine
@@ -47,8 +49,8 @@ class ServeCommand:
         """Add the arguments."""
         add_config_arguments(parser)
         parser.add_argument("--host", help="address to listen on (server.host, 127.0.0.1)")
-        parser.add_argument("--port", type=int, help="gRPC port; 0 takes a free one (server.port, 50051)")
-        parser.add_argument("--http-port", type=int, help="port of metrics and health (server.http_port, 9464)")
+        parser.add_argument("--port", type=_port, help="gRPC port; 0 takes a free one (server.port, 50051)")
+        parser.add_argument("--http-port", type=_port, help="port of metrics and health (server.http_port, 9464)")
         parser.add_argument("--no-http", action="store_true", help="no HTTP port at all")
         parser.add_argument("--ledger", help="SQLite file of the ledger; :memory: keeps nothing (ledger.path)")
         parser.add_argument(
@@ -89,6 +91,14 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="without a file: use provider keys in the environment, spending at most 1 USD a day",
     )
+
+
+def _port(text: str) -> int:
+    """Read a port, 0 to 65535."""
+    number = int(text)
+    if not 0 <= number <= _LAST_PORT:
+        raise ValueError(text)
+    return number
 
 
 def asked_of(arguments: argparse.Namespace) -> Callable[[Config], Config]:
@@ -140,17 +150,42 @@ async def _serve(found: Configured) -> None:
     if any(spec.kind == "embedded" for spec in blueprint.providers.values()):
         terms = gemma_terms()
         write(f"  {terms.model}: {terms.notice}\n")
+    told = _Told()
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async with running_app(blueprint, read=found.read, progress=progress_on(write)) as app:
-            _tell(app, found)
-            # What is alive now stays: the collector need not look at it again.
-            gc.collect()
-            gc.freeze()
-            async for number in signals:
-                if number != signal.SIGHUP:
-                    break
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_heed, signals, told, tasks.cancel_scope)
+            async with running_app(blueprint, read=found.read, progress=progress_on(write)) as app:
+                _tell(app, found)
+                # What is alive now stays: the collector need not look at it again.
+                gc.collect()
+                gc.freeze()
+                told.app = app
+                await told.stop.wait()
+                write("stopping: calls that run may finish\n")
+
+
+class _Told:
+    """What signals act on."""
+
+    def __init__(self) -> None:
+        self.app: App | None = None
+        self.stop = anyio.Event()
+
+
+async def _heed(signals: AsyncIterator[signal.Signals], told: _Told, whole: anyio.CancelScope) -> None:
+    """Do what signals ask; a stop that comes while the service still starts ends the start."""
+    async for number in signals:
+        app = told.app
+        if number == signal.SIGHUP:
+            if app is not None:
                 await _reload(app)
-            write("stopping: calls that run may finish\n")
+        elif app is None:
+            sys.stderr.write("stopped before it served\n")
+            whole.cancel()
+            return
+        else:
+            told.stop.set()
+            return
 
 
 def _tell(app: App, found: Configured) -> None:

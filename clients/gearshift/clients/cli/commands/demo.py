@@ -102,7 +102,8 @@ def run(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="gearshift-demo-") as folder:
         config = Path(folder) / "demo.yaml"
         config.write_text(
-            importlib.resources.files(__package__).joinpath("demo.yaml").read_text("utf-8"), encoding="utf-8"
+            importlib.resources.files("gearshift.clients.cli.commands").joinpath("demo.yaml").read_text("utf-8"),
+            encoding="utf-8",
         )
         with _service(config, palette) as target:
             if target is None:
