@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
 import anyio
+import anyio.lowlevel
 
 from gearshift.core.answer import Usage
 from gearshift.core.events import DeltaPart, TextDelta
@@ -19,11 +20,17 @@ from gearshift.core.words import FailureKind, FinishReason
 
 @dataclass(frozen=True, kw_only=True)
 class Script:
-    """One upstream call: chunks, then an end, a failure, or a wait for ever."""
+    """One upstream call: chunks, then an end, a failure, or a wait for ever.
+
+    Args:
+        stalls: after the chunks nothing comes until the call's own timeouts end it, as the HTTP layer's watchdog does.
+
+    """
 
     chunks: Sequence[Chunk] = ()
     failure: ProviderFailure | None = None
     hangs: bool = False
+    stalls: bool = False
     vectors: tuple[tuple[float, ...], ...] = ()
 
 
@@ -51,6 +58,8 @@ class ScriptedProvider:
     calls: list[ProviderCall] = field(default_factory=list[ProviderCall])
     embed_calls: list[EmbedCall] = field(default_factory=list[EmbedCall])
     closed_early: int = 0
+    running: int = 0
+    most_running: int = 0
     hanging: anyio.Event = field(default_factory=anyio.Event)
 
     def _next(self, made: int) -> Script:
@@ -61,26 +70,42 @@ class ScriptedProvider:
         self.calls.append(call)
         script = self._next(len(self.calls))
         ended = False
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
         try:
             if call.stream:
                 for chunk in script.chunks:
+                    await anyio.lowlevel.checkpoint()
                     yield chunk
-            elif script.failure is None and not script.hangs:
-                yield folded(script.chunks)
+            else:
+                await anyio.lowlevel.checkpoint()
+                if script.failure is None and not script.hangs and not script.stalls:
+                    yield folded(script.chunks)
             if script.hangs:
                 self.hanging.set()
                 await anyio.sleep_forever()
+            if script.stalls:
+                began = bool(script.chunks) and call.stream
+                timeouts = call.timeouts
+                await anyio.sleep(min(timeouts.idle_s if began else timeouts.first_token_s, timeouts.total_s))
+                ended = True
+                kind = FailureKind.IDLE_TIMEOUT if began else FailureKind.FIRST_TOKEN_TIMEOUT
+                raise ProviderFailure(kind, f"scripted {kind.word}")
             if script.failure is not None:
                 ended = True
                 raise script.failure
             ended = True
         finally:
+            self.running -= 1
             self.closed_early += not ended
 
     async def embed(self, call: EmbedCall) -> EmbedResult:
         """Give the next script's vectors."""
         self.embed_calls.append(call)
         script = self._next(len(self.embed_calls))
+        if script.hangs:
+            self.hanging.set()
+            await anyio.sleep_forever()
         if script.failure is not None:
             raise script.failure
         vectors = script.vectors or tuple((1.0, float(len(text)), 0.5) for text in call.inputs)

@@ -180,6 +180,8 @@ class OpsService(ops_pb2_grpc.OpsServiceServicer):
         """Send attempts as they end."""
         self._check(context)
         with self._operated.trail.watch() as seen:
+            # Tells the caller that nothing is missed from now on.
+            await context.send_initial_metadata(())
             async for each in seen:
                 resolution = each.context.resolution
                 if request.task_id not in ("", resolution.task_id) or request.tenant not in ("", resolution.tenant):

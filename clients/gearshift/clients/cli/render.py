@@ -7,7 +7,7 @@ Rules: pure functions from messages to text; nothing of the answer's content is 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_DOWN, Decimal, InvalidOperation
 from typing import Any
 
 from gearshift.clients.cli.terminal import Palette, safe, table
@@ -167,7 +167,11 @@ def saving(total: str, strongest: str) -> str:
     if reference <= 0:
         return ""
     share = 1 - spent / reference
-    return f"{share:.0%} less" if share >= 0 else f"{-share:.0%} more"
+    if share < 0:
+        return f"{-share:.0%} more"
+    # Near the whole, a digit more: 99.8 % less is not 100 %.
+    places = 1 if Decimal("0.99") <= share < 1 else 0
+    return f"{share.quantize(Decimal(1).scaleb(-2 - places), ROUND_DOWN):.{places}%} less"
 
 
 def explanation(explained: router_pb2.ExplainResponse, palette: Palette) -> str:
