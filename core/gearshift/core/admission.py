@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 import anyio
+from msgspec import Struct
 
 from gearshift.core.blueprint import AccountSpec, Stage
 from gearshift.core.breaker import Breaker
@@ -133,8 +134,7 @@ class Places:
             self._waiting -= 1
 
 
-@dataclass(frozen=True, slots=True)
-class Amounts:
+class Amounts(Struct, frozen=True):
     """What a call is expected to take."""
 
     tokens: int

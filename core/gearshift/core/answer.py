@@ -7,8 +7,10 @@ milliseconds here, since they are for people and ledgers.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
+
+from msgspec import Struct
 
 from gearshift.core.request import ProviderState, Resolution, ToolCall
 from gearshift.core.words import (
@@ -24,8 +26,7 @@ from gearshift.core.words import (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class Usage(Struct, frozen=True, kw_only=True):
     """Model tokens. Input includes what was written to and read from the provider's cache; output includes reasoning."""
 
     input_tokens: int = 0
@@ -53,8 +54,7 @@ class Usage:
 NO_USAGE = Usage()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageRef:
+class StageRef(Struct, frozen=True, kw_only=True):
     """A stage of a chain, by its place (from 0), provider, model and declared capability."""
 
     position: int
@@ -64,8 +64,7 @@ class StageRef:
     label: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(Struct, frozen=True, kw_only=True):
     """One gate's word on one answer; `detail` never quotes the answer of a restricted task."""
 
     gate: str
@@ -98,8 +97,7 @@ class AttemptRecord:
     served: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SkippedStage:
+class SkippedStage(Struct, frozen=True, kw_only=True):
     """A stage that was not tried; `reason` is one stable word, `detail` a sentence."""
 
     stage: StageRef
@@ -118,8 +116,7 @@ class Cost:
     saved_usd: Decimal | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completion:
+class Completion(Struct, frozen=True, kw_only=True):
     """Everything known when a call has ended."""
 
     outcome: Outcome
@@ -138,11 +135,10 @@ class Completion:
     total_ms: float = 0.0
     cached: bool = False
     prompt_key: str = ""
-    label_probabilities: Mapping[str, float] = field(default_factory=dict[str, float])
+    label_probabilities: Mapping[str, float] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(Struct, frozen=True, kw_only=True):
     """The whole answer to one call."""
 
     request_id: str

@@ -5,7 +5,7 @@ Rules: frozen; made once by the router, so that unary, streaming and Explain see
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from gearshift.core.admission import AnyBucket
 from gearshift.core.blueprint import ChainPolicy
@@ -20,8 +20,7 @@ from gearshift.core.schema import Schema
 from gearshift.core.words import CheckpointPolicy, SwitchMode
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedCall:
+class PreparedCall(Struct, frozen=True, kw_only=True):
     """A call, ready to run.
 
     Args:

@@ -12,11 +12,11 @@ import random
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import anyio
+from msgspec import structs
 
 from gearshift.core.admission import Admission, Amounts, AnyBucket, Permit, Refusal
 from gearshift.core.answer import (
@@ -297,7 +297,7 @@ class _Run:
             detail="another sample of the same stage "
             + ("gave the same answer" if agreed else "did not give the same answer"),
         )
-        first.judgement = replace(
+        first.judgement = structs.replace(
             first.judgement,
             finding=Finding.ACCEPT if agreed else Finding.POOR,
             verdicts=(*first.judgement.verdicts, verdict),

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
+from msgspec import Struct
+
 from gearshift.core.blueprint import ChainPolicy
 from gearshift.core.config.model import RetryConfig
 from gearshift.core.failures import FAILURE_RULES, After, ProviderFailure
@@ -20,8 +22,7 @@ _LEAST_TIME_S = 0.02
 """With less time left than this no attempt is begun."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Try:
+class Try(Struct, frozen=True, kw_only=True):
     """Make an attempt.
 
     Args:
@@ -46,8 +47,7 @@ class Try:
     wait_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(Struct, frozen=True):
     """Make no more attempts. `reason` is one stable word: why; `detail` a sentence."""
 
     reason: str

@@ -6,29 +6,26 @@ are never reused; `Completed` is last.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from gearshift.core.answer import Completion, SkippedStage, StageRef
 from gearshift.core.request import Resolution, ToolCall
 from gearshift.core.words import AttemptCause, AttemptRole, CheckpointPolicy, SwitchMode
 
 
-@dataclass(frozen=True, slots=True)
-class TextDelta:
+class TextDelta(Struct, frozen=True):
     """Text to append to the answer."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReasoningDelta:
+class ReasoningDelta(Struct, frozen=True):
     """Reasoning, apart from the answer."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCallFragment:
+class ToolCallFragment(Struct, frozen=True):
     """A piece of a tool call: `id` and `name` in its first fragment only; `index` counts the calls of one attempt."""
 
     index: int
@@ -40,8 +37,7 @@ class ToolCallFragment:
 DeltaPart = TextDelta | ReasoningDelta | ToolCallFragment
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
+class Started(Struct, frozen=True, kw_only=True):
     """Always first."""
 
     request_id: str
@@ -53,8 +49,7 @@ class Started:
     checkpoints_reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptStarted:
+class AttemptStarted(Struct, frozen=True, kw_only=True):
     """An upstream call begins."""
 
     number: int
@@ -64,8 +59,7 @@ class AttemptStarted:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
+class Delta(Struct, frozen=True):
     """New content under one number."""
 
     number: int
@@ -73,23 +67,20 @@ class Delta:
     passed_through: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(Struct, frozen=True):
     """Nothing at or before `through` is ever retracted."""
 
     through: int
 
 
-@dataclass(frozen=True, slots=True)
-class Retract:
+class Retract(Struct, frozen=True):
     """Every delta after `after` is dropped; 0 drops all."""
 
     after: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Switch:
+class Switch(Struct, frozen=True, kw_only=True):
     """Another attempt takes over."""
 
     from_stage: StageRef
@@ -98,8 +89,7 @@ class Switch:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completed:
+class Completed(Struct, frozen=True, kw_only=True):
     """Always last."""
 
     completion: Completion

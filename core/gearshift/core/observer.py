@@ -6,14 +6,13 @@ observer plugs in by the same protocol (entry points `gearshift.observers`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from gearshift.core.answer import AttemptRecord, Completion, StageRef
 from gearshift.core.request import Resolution
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallContext:
+class CallContext(Struct, frozen=True, kw_only=True):
     """What is the same for every attempt of a call."""
 
     request_id: str

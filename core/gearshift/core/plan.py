@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from msgspec import Struct
+
 from gearshift.core.admission import Guard
 from gearshift.core.answer import SkippedStage, Usage
 from gearshift.core.blueprint import Stage
@@ -46,8 +48,7 @@ class Plan:
     skipped: tuple[SkippedStage, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Needs:
+class Needs(Struct, frozen=True, kw_only=True):
     """What a call asks of a model."""
 
     features: tuple[tuple[frozenset[Feature], str], ...]

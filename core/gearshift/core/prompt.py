@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gearshift.core.errors import FieldViolation, InvalidRequestError
 
@@ -17,8 +18,7 @@ _PLACE = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_.-]{0,63})\s*\}\}")
 FIELD = "call.system"
 
 
-@dataclass(frozen=True, slots=True)
-class FilledPrompt:
+class FilledPrompt(Struct, frozen=True):
     """The prompt as the model reads it: `static` up to the first place, `dynamic` from there on, values filled in."""
 
     static: str

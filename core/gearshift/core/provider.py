@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from msgspec import Struct
+
 from gearshift.core.answer import Usage
 from gearshift.core.catalogue import Model
 from gearshift.core.events import DeltaPart
@@ -101,8 +103,7 @@ class TokenLogprob:
     runner_up: float | None = None
 
 
-@dataclass(slots=True, kw_only=True)
-class Chunk:
+class Chunk(Struct, kw_only=True):
     """What one upstream read brought; every field may be empty.
 
     Args:
@@ -116,8 +117,8 @@ class Chunk:
 
     """
 
-    parts: list[DeltaPart] = field(default_factory=list[DeltaPart])
-    logprobs: list[TokenLogprob] = field(default_factory=list[TokenLogprob])
+    parts: list[DeltaPart] = []
+    logprobs: list[TokenLogprob] = []
     tokens: int = 0
     usage: Usage | None = None
     finish_reason: FinishReason | None = None

@@ -6,8 +6,10 @@ Rules: values only, frozen; limits on sizes are checked in `validation.py`, not 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
+
+from msgspec import Struct
 
 from gearshift.core.words import (
     Complexity,
@@ -23,8 +25,7 @@ from gearshift.core.words import (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class Task(Struct, frozen=True, kw_only=True):
     """What the caller wants done; None leaves an axis to the router."""
 
     id: str
@@ -33,8 +34,7 @@ class Task:
     sensitivity: Sensitivity | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resolution:
+class Resolution(Struct, frozen=True, kw_only=True):
     """The task as the router understood it, and where each axis came from."""
 
     task_id: str
@@ -49,18 +49,16 @@ class Resolution:
     tenant: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SystemPrompt:
+class SystemPrompt(Struct, frozen=True, kw_only=True):
     """The static instructions, by text or by key, with the values for their `{{name}}` places."""
 
     text: str | None = None
     key: str | None = None
-    variables: Mapping[str, str] = field(default_factory=dict[str, str])
+    variables: Mapping[str, str] = {}
     static: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(Struct, frozen=True):
     """A piece of text in a message."""
 
     text: str

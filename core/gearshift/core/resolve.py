@@ -6,8 +6,9 @@ when nothing else does, and may raise, never lower, a complexity that nobody dec
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from gearshift.core.blueprint import Blueprint, Chain, ChainPolicy, DeclaredTask
 from gearshift.core.classifier import Guess
@@ -27,8 +28,7 @@ class Classifier(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resolved:
+class Resolved(Struct, frozen=True, kw_only=True):
     """A task, understood: its declaration if there is one, and the chain that serves it."""
 
     resolution: Resolution

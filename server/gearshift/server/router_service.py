@@ -32,6 +32,8 @@ from gearshift.v1 import router_pb2, router_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _DEFAULT_STREAM = StreamPolicy()
+TIMEOUT_METADATA = "gearshift-timeout-ms"
+"""Milliseconds until the caller's deadline when it sent the call."""
 A = TypeVar("A")
 
 
@@ -70,7 +72,7 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
         running = self._running
         caller = running.access.caller(context.invocation_metadata())
         call = call_from_wire(request.call, caller.tenant, None)
-        with anyio.fail_after(context.time_remaining()):
+        with anyio.fail_after(time_left(context)):
             answer = await _recorded(running, running.router.route(call, joinable=bool(request.call.request_id)))
         return router_pb2.RouteResponse(answer=answer_to_wire(answer))
 
@@ -80,7 +82,7 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
         caller = running.access.caller(context.invocation_metadata())
         asked = stream_policy_from_wire(request.stream) if request.HasField("stream") else _DEFAULT_STREAM
         call = call_from_wire(request.call, caller.tenant, asked)
-        with anyio.fail_after(context.time_remaining()):
+        with anyio.fail_after(time_left(context)):
             async with aclosing(running.router.stream(call, joinable=bool(request.call.request_id))) as stream:
                 async for events in stream:
                     if running.sync_ledger and isinstance(events[-1], Completed):
@@ -92,7 +94,7 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
         running = self._running
         caller = running.access.caller(context.invocation_metadata())
         call = embed_from_wire(request, caller.tenant)
-        with anyio.fail_after(context.time_remaining()):
+        with anyio.fail_after(time_left(context)):
             answer = await _recorded(running, running.router.embed(call))
         return embed_answer_to_wire(answer)
 
@@ -140,3 +142,17 @@ async def _recorded(running: Running, answering: Awaitable[A]) -> A:
         raise
     await running.ledger.flush()
     return answer
+
+
+def time_left(context: Context) -> float | None:
+    """Give the seconds until the caller's deadline; None when it set none.
+
+    gRPC rounds the timeout that it sends up, by as much as a hundredth of it, so our clients send theirs beside it, to the
+    millisecond: else `completed`, sent a margin before the deadline, would come after the client has left.
+    """
+    remaining = context.time_remaining()
+    for name, value in context.invocation_metadata() or ():
+        if name == TIMEOUT_METADATA and isinstance(value, str) and value.isascii() and value.isdecimal():
+            exact = int(value[:12]) / 1000
+            return exact if remaining is None else min(remaining, exact)
+    return remaining

@@ -63,7 +63,6 @@ class Status:
 INTERNAL = Status(
     code=grpc.StatusCode.INTERNAL, message="an internal fault; the service's log has the whole of it", metadata=()
 )
-DEADLINE = Status(code=grpc.StatusCode.DEADLINE_EXCEEDED, message="the deadline has passed", metadata=())
 
 
 def status_of(error: errors.RouteError) -> Status:
@@ -158,3 +157,6 @@ def _pushback(error: errors.RouteError) -> int | None:
         if isinstance(error, errors.RateLimitedError | errors.ChainExhaustedError | errors.NotAcceptedError)
         else None
     )
+
+
+DEADLINE = status_of(errors.DeadlineError("the deadline has passed"))

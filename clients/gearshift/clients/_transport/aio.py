@@ -50,7 +50,7 @@ async def unary(
     ctx.check()
     cancels_before = _cancels()
     timeout = timeout_for(ctx, settings.default_timeout)
-    call = method(request, timeout=timeout, metadata=metadata_for(ctx, settings))
+    call = method(request, timeout=timeout, metadata=metadata_for(ctx, settings, timeout))
     release = _cancelled_with(ctx, call)
     try:
         return await call
@@ -80,7 +80,7 @@ class ServerStream(Generic[Response]):
     ) -> None:
         ctx.check()
         timeout = timeout_for(ctx, None if endless else settings.default_timeout)
-        self._call = method(request, timeout=timeout, metadata=metadata_for(ctx, settings))
+        self._call = method(request, timeout=timeout, metadata=metadata_for(ctx, settings, timeout))
         self._release = _cancelled_with(ctx, self._call)
 
     async def read(self) -> Response | None:

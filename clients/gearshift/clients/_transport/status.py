@@ -13,6 +13,8 @@ from gearshift.clients.errors import Code, RpcError, StatusDetails
 from gearshift.clients.options import Settings, Tls
 
 NEVER_SENT = "the client is closed"
+TIMEOUT_METADATA = "gearshift-timeout-ms"
+"""Milliseconds until the deadline when the call is sent; the service believes it where it is the shorter."""
 CANCELLED = "the call was cancelled: its context was, or its client was closed"
 
 
@@ -48,6 +50,7 @@ def credentials_from(tls: Tls) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(tls.ca, tls.key, tls.certificate)
 
 
-def metadata_for(ctx: Context, settings: Settings) -> tuple[tuple[str, str], ...]:
-    """Give what is sent beside the request."""
-    return (*settings.metadata(), *ctx.metadata)
+def metadata_for(ctx: Context, settings: Settings, timeout: float | None) -> tuple[tuple[str, str], ...]:
+    """Give what is sent beside the request; the timeout too, since grpc rounds its own up by as much as a hundredth."""
+    sent = (*settings.metadata(), *ctx.metadata)
+    return sent if timeout is None else (*sent, (TIMEOUT_METADATA, str(max(0, int(timeout * 1000)))))

@@ -41,7 +41,7 @@ def unary(
     """
     ctx.check()
     timeout = timeout_for(ctx, settings.default_timeout)
-    call = method.future(request, timeout=timeout, metadata=metadata_for(ctx, settings))
+    call = method.future(request, timeout=timeout, metadata=metadata_for(ctx, settings, timeout))
     release = ctx.on_cancel(call.cancel)
     try:
         return call.result()
@@ -68,7 +68,7 @@ class ServerStream(Generic[Response]):
     ) -> None:
         ctx.check()
         timeout = timeout_for(ctx, None if endless else settings.default_timeout)
-        self._call = method(request, timeout=timeout, metadata=metadata_for(ctx, settings))
+        self._call = method(request, timeout=timeout, metadata=metadata_for(ctx, settings, timeout))
         self._release = ctx.on_cancel(self._call.cancel)
 
     def read(self) -> Response | None:

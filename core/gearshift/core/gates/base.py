@@ -7,8 +7,9 @@ to say about this kind of answer. Own gates plug in by the same protocol (entry 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from gearshift.core.answer import Verdict
 from gearshift.core.provider import TokenLogprob
@@ -17,8 +18,7 @@ from gearshift.core.schema import Schema
 from gearshift.core.words import FinishReason, TaskType, VerdictResult
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class Candidate(Struct, frozen=True, kw_only=True):
     """A complete answer, or the text so far.
 
     Args:

@@ -6,8 +6,9 @@ Rules: pure. Every gate is asked, so that the answer carries every verdict; a ha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 from gearshift.core.answer import Verdict
 from gearshift.core.blueprint import ChainPolicy
@@ -33,8 +34,7 @@ class Finding(Enum):
     """The answer cannot be used."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class Judgement(Struct, frozen=True, kw_only=True):
     """The verdicts on an answer and what they come to.
 
     Args:

@@ -10,13 +10,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
+from msgspec import Struct
+
 from gearshift.core.answer import AttemptRecord, Verdict
 from gearshift.core.request import Resolution
 from gearshift.core.words import OutcomeVerdict, TaskType, VerdictResult
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerCall:
+class LedgerCall(Struct, frozen=True, kw_only=True):
     """What all rows of one request share.
 
     Args:
@@ -37,8 +38,7 @@ class LedgerCall:
     stream: bool
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerRow:
+class LedgerRow(Struct, frozen=True):
     """One attempt; `strongest_usd` is what it would have cost on the chain's strongest model, on the served row only."""
 
     call: LedgerCall
