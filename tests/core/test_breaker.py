@@ -16,11 +16,15 @@ _CONFIG = BreakerConfig(
 _FAULT, _AUTH, _NONE = BreakerCount.FAULT, BreakerCount.AUTHENTICATION, BreakerCount.NONE
 
 
+def state(breaker: Breaker) -> BreakerState:
+    return breaker.state
+
+
 def _opened(now: float = 0.0) -> Breaker:
     breaker = Breaker(_CONFIG)
     for _ in range(3):
         breaker.fail(_FAULT, "server", now)
-    assert breaker.state is BreakerState.OPEN
+    assert state(breaker) is BreakerState.OPEN
     return breaker
 
 
@@ -42,7 +46,7 @@ def test_a_success_between_faults_begins_the_count_anew() -> None:
         breaker.fail(_FAULT, "server", 0.0)
         for _ in range(4):
             breaker.succeed()
-    assert breaker.state is BreakerState.CLOSED
+    assert state(breaker) is BreakerState.CLOSED
 
 
 def test_it_opens_on_the_rate_of_faults() -> None:
@@ -50,18 +54,18 @@ def test_it_opens_on_the_rate_of_faults() -> None:
     for _ in range(2):
         breaker.succeed()
         breaker.fail(_FAULT, "server", 0.0)
-    assert breaker.state is BreakerState.CLOSED  # the window is not full yet
+    assert state(breaker) is BreakerState.CLOSED  # the window is not full yet
     breaker.succeed()
-    assert breaker.state is BreakerState.CLOSED
+    assert state(breaker) is BreakerState.CLOSED
     breaker.fail(_FAULT, "server", 0.0)
-    assert breaker.state is BreakerState.OPEN
+    assert state(breaker) is BreakerState.OPEN
 
 
 def test_failures_that_say_nothing_of_health_do_not_count() -> None:
     breaker = Breaker(_CONFIG)
     for _ in range(50):
         breaker.fail(_NONE, "rate_limit", 0.0)
-    assert breaker.state is BreakerState.CLOSED
+    assert state(breaker) is BreakerState.CLOSED
 
 
 def test_half_open_lets_one_probe_through() -> None:
@@ -69,11 +73,11 @@ def test_half_open_lets_one_probe_through() -> None:
     assert breaker.begin(9.9) is None
     ticket = breaker.begin(10.0)
     assert ticket
-    assert breaker.state is BreakerState.HALF_OPEN
+    assert state(breaker) is BreakerState.HALF_OPEN
     assert not breaker.permits(10.0)
     assert breaker.begin(10.0) is None
     breaker.succeed(ticket)
-    assert breaker.state is BreakerState.CLOSED
+    assert state(breaker) is BreakerState.CLOSED
     assert breaker.begin(10.0) == 0
 
 
@@ -102,7 +106,7 @@ def test_an_abandoned_probe_frees_its_place_and_closes_nothing() -> None:
     ticket = breaker.begin(10.0)
     assert ticket
     breaker.abandon(ticket)
-    assert breaker.state is BreakerState.OPEN
+    assert state(breaker) is BreakerState.OPEN
     assert breaker.permits(10.0)
     ticket = breaker.begin(10.0)
     assert ticket
@@ -113,7 +117,7 @@ def test_an_abandoned_probe_frees_its_place_and_closes_nothing() -> None:
 def test_calls_from_before_it_opened_decide_nothing() -> None:
     breaker = _opened()
     breaker.succeed(0)
-    assert breaker.state is BreakerState.OPEN
+    assert state(breaker) is BreakerState.OPEN
     for _ in range(5):
         breaker.fail(_FAULT, "server", 9.0, 0)
     assert breaker.probe_in(9.0) == 1.0  # not longer either
@@ -122,7 +126,7 @@ def test_calls_from_before_it_opened_decide_nothing() -> None:
     breaker.abandon(0)
     breaker.succeed(0)
     breaker.fail(_FAULT, "server", 10.0, 0)
-    assert breaker.state is BreakerState.HALF_OPEN
+    assert state(breaker) is BreakerState.HALF_OPEN
     assert not breaker.permits(10.0)
     breaker.succeed(probe)
     assert breaker.permits(10.0)
@@ -165,6 +169,6 @@ def test_never_more_than_one_probe_runs(steps: list[tuple[str, int]]) -> None:
                 breaker.abandon(ticket)
             else:
                 breaker.fail({"fail": _FAULT, "none": _NONE, "auth": _AUTH}[what], what, now, ticket)
-        if breaker.state is BreakerState.HALF_OPEN:
+        if state(breaker) is BreakerState.HALF_OPEN:
             assert sum(1 for ticket in running if ticket) >= 1
             assert not breaker.permits(now)

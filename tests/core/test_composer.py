@@ -16,9 +16,7 @@ from gearshift.core.request import ToolCall
 def composer(
     *, hold_all: bool = False, hold_tokens: int = 0, hold_s: float = 0.4, reasoning: bool = False, commit: bool = False
 ) -> Composer:
-    return Composer(
-        hold_all=hold_all, hold_tokens=hold_tokens, hold_s=hold_s, reasoning=reasoning, commit=commit
-    )
+    return Composer(hold_all=hold_all, hold_tokens=hold_tokens, hold_s=hold_s, reasoning=reasoning, commit=commit)
 
 
 class View:
@@ -244,8 +242,12 @@ def test_the_seam_stays_where_it_was_first_seen() -> None:
         pytest.param("One two", " three", "One two three", id="as it should come"),
         pytest.param("One two", "three", "One two three", id="without its space"),
         pytest.param("One two", "\nthree", "One two\nthree", id="with other white space"),
-        pytest.param("I saw the quick brown fox", "the quick brown fox jump", "I saw the quick brown fox jump", id="overlap"),
-        pytest.param("I saw the quick brown fox", " the quick brown foxes", "I saw the quick brown fox es", id="overlap inside"),
+        pytest.param(
+            "I saw the quick brown fox", "the quick brown fox jump", "I saw the quick brown fox jump", id="overlap"
+        ),
+        pytest.param(
+            "I saw the quick brown fox", " the quick brown foxes", "I saw the quick brown fox es", id="overlap inside"
+        ),
         pytest.param("the cat", "the cat", "the cat the cat", id="too short for an overlap"),
     ],
 )
@@ -282,7 +284,9 @@ def test_the_digest_is_of_text_or_of_tool_calls() -> None:
 
 # -- properties ------------------------------------------------------------------------------------------------------
 
-_PIECES = st.lists(st.sampled_from(["a", "bc", " ", " d", "e ", "\n", "fgh ijkl mnop qrst", ".", "é", "  "]), max_size=8)
+_PIECES = st.lists(
+    st.sampled_from(["a", "bc", " ", " d", "e ", "\n", "fgh ijkl mnop qrst", ".", "é", "  "]), max_size=8
+)
 _ATTEMPT = st.tuples(_PIECES, st.sampled_from(["settle", "other", "drop", "drop", "think"]), st.booleans())
 
 

@@ -8,13 +8,13 @@ from decimal import Decimal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.blueprints import policy, stage
 
 from gearshift.core.config.model import RetryConfig
 from gearshift.core.course import Course, Finish, Step, Try
 from gearshift.core.failures import FAILURE_RULES, ProviderFailure
 from gearshift.core.plan import PlannedStage
 from gearshift.core.words import AttemptCause, AttemptRole, Complexity, FailureKind
+from tests.support.blueprints import policy, stage
 
 _RETRY = RetryConfig(base_s=0.25, max_s=8.0)
 _LOW, _MEDIUM, _HIGH = Complexity.LOW, Complexity.MEDIUM, Complexity.HIGH
@@ -239,8 +239,8 @@ def test_a_refused_stage_is_passed_over_with_its_reason() -> None:
 # -- the second look ---------------------------------------------------------------------------------------------------
 
 
-def _looking(first: str | None, following: str | None, **options: bool) -> Course:
-    walk = course(planned(0, cost=first), planned(1, cost=following, capability=_HIGH), **options)
+def _looking(first: str | None, following: str | None, *, second_look: bool = True) -> Course:
+    walk = course(planned(0, cost=first), planned(1, cost=following, capability=_HIGH), second_look=second_look)
     begun(walk)
     return walk
 
@@ -339,8 +339,7 @@ class _Walked:
 
 
 _STAGES = st.lists(
-    st.builds(
-        lambda capability, cost, retries, accounts: (capability, cost, retries, accounts),
+    st.tuples(
         st.sampled_from(Complexity),
         st.sampled_from(["0.001", "0.01", "0.3", "1"]),
         st.integers(0, 3),
@@ -377,9 +376,7 @@ def _walk(walk: Course, outcomes: list[_Outcome], took: float, chance: float, sh
             step = walk.refused("limit", "tokens", wait or 0.0, done.now)
             continue
         account = next(
-            each.account.name
-            for each in step.planned.stage.provider.accounts
-            if each.account.name not in step.excluded
+            each.account.name for each in step.planned.stage.provider.accounts if each.account.name not in step.excluded
         )
         walk.begun()
         done.calls.append(step)

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from contextlib import aclosing
-from dataclasses import replace
 
 import anyio
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.blueprints import ALL_FEATURES, blueprint, policy, stage
-from tests.support.engine import Engine, engine, request
-from tests.support.scripted_provider import Script, fails, says
-from tests.support.stream_rules import Replay, replayed
 
 from gearshift.core.answer import Usage
 from gearshift.core.blueprint import ChainPolicy, Stage
@@ -24,15 +19,18 @@ from gearshift.core.events import ReasoningDelta, TextDelta, ToolCallFragment
 from gearshift.core.provider import Chunk, Timeouts, TokenLogprob
 from gearshift.core.request import JsonOutput, LabelOutput, Output, Policy, Request, StreamPolicy, Tool
 from gearshift.core.words import (
-    AttemptOutcome,
     Complexity,
     FailureKind,
     FinishReason,
     Outcome,
     SwitchMode,
     TaskType,
-    UsageSource,
 )
+from tests.support.blueprints import ALL_FEATURES, blueprint, policy, stage
+from tests.support.changed import changed
+from tests.support.engine import Engine, engine, request
+from tests.support.scripted_provider import Script, fails, says
+from tests.support.stream_rules import Replay, replayed
 
 _SCHEMA = '{"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}'
 _LOOP = tuple(" and so on" for _ in range(40))
@@ -52,16 +50,16 @@ def _confident(text: str, logprob: float) -> Script:
 
 def _thinking(pieces: list[str]) -> Script:
     script = says(*pieces)
-    return replace(script, chunks=[Chunk(parts=[ReasoningDelta("Let me think.")]), *script.chunks])
+    return changed(script, chunks=[Chunk(parts=[ReasoningDelta("Let me think.")]), *script.chunks])
 
 
 _TEXT_SCRIPTS = st.one_of(
     _WORDS.map(lambda pieces: says(*pieces)),
     _WORDS.map(lambda pieces: says(*pieces, finish=FinishReason.LENGTH)),
     _WORDS.map(_thinking),
-    st.builds(lambda kind, pieces: fails(kind, *pieces), _FAILURES, _WORDS | st.just([])),
-    st.builds(lambda pieces: replace(fails(FailureKind.SERVER), stalls=True, failure=None, chunks=pieces), st.just(())),
-    _WORDS.map(lambda pieces: replace(says(*pieces), chunks=says(*pieces).chunks[:-1], stalls=True)),
+    st.tuples(_FAILURES, _WORDS | st.just([])).map(lambda made: fails(made[0], *made[1])),
+    st.just(Script(stalls=True)),
+    _WORDS.map(lambda pieces: changed(says(*pieces), chunks=says(*pieces).chunks[:-1], stalls=True)),
     st.just(says(*_LOOP)),
     st.just(says("I'm sorry, but I cannot help with that.")),
     st.just(says(" ")),
@@ -96,8 +94,17 @@ _LABEL_SCRIPTS = st.sampled_from(
 )
 _TOOL_SCRIPTS = st.sampled_from(
     [
-        says(ToolCallFragment(0, "c1", "look", ""), ToolCallFragment(0, "", "", '{"a": 1}'), finish=FinishReason.TOOL_CALLS),
-        says("I will look.", ToolCallFragment(0, "c1", "look", "{}"), ToolCallFragment(1, "c2", "look", '{"b"'), ToolCallFragment(1, "", "", ": 2}")),
+        says(
+            ToolCallFragment(0, "c1", "look", ""),
+            ToolCallFragment(0, "", "", '{"a": 1}'),
+            finish=FinishReason.TOOL_CALLS,
+        ),
+        says(
+            "I will look.",
+            ToolCallFragment(0, "c1", "look", "{}"),
+            ToolCallFragment(1, "c2", "look", '{"b"'),
+            ToolCallFragment(1, "", "", ": 2}"),
+        ),
         says(ToolCallFragment(0, "c1", "look", "{broken")),
         says("Here", " it", " is."),
         fails(FailureKind.IDLE_TIMEOUT, "I will"),
@@ -122,7 +129,7 @@ def _stage(place: int, capability: Complexity, retries: int, prefill: bool) -> S
         features=ALL_FEATURES if prefill else ALL_FEATURES - {Feature.PREFILL},
         limits=LimitsConfig(concurrency=2),
     )
-    return replace(made, timeouts=Timeouts(connect_s=0.005, first_token_s=0.005, idle_s=0.005, total_s=0.02))
+    return changed(made, timeouts=Timeouts(connect_s=0.005, first_token_s=0.005, idle_s=0.005, total_s=0.02))
 
 
 @st.composite
@@ -159,7 +166,7 @@ def _situations(draw: st.DrawFn) -> tuple[Engine, Request, ChainPolicy]:
 def _check_caps(made: Engine, replay: Replay, chain_policy: ChainPolicy) -> None:
     assert made.upstream_calls <= chain_policy.max_attempts
     positions = [attempt.stage.position for attempt in replay.attempts]
-    hops = sum(1 for first, second in zip(positions, positions[1:], strict=False) if first != second)
+    hops = sum(1 for first, second in itertools.pairwise(positions) if first != second)
     assert hops <= chain_policy.max_hops
 
 
@@ -227,9 +234,9 @@ def test_a_caller_that_leaves_at_any_event_leaves_nothing_behind(
 @settings(max_examples=150, deadline=None)
 @given(situation=_situations())
 def test_unary_and_streamed_answers_agree(situation: tuple[Engine, Request, ChainPolicy]) -> None:
-    made, call, chain_policy = situation
+    made, call, _chain_policy = situation
     # Held whole, so that a stream may switch wherever a unary call may; what fails in the middle, fails for both.
-    call = replace(call, stream=StreamPolicy(hold_back_tokens=4096, hold_back_ms=60_000, escalate_at_end=True))
+    call = changed(call, stream=StreamPolicy(hold_back_tokens=4096, hold_back_ms=60_000, escalate_at_end=True))
     other = engine(made.router.blueprint, [provider.scripts for provider in made.providers.values()])
 
     async def run() -> None:

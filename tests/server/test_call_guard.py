@@ -6,23 +6,23 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
+from typing import Any
 
 import anyio
 import grpc
 import grpc.aio
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from gearshift.core.answer import Usage
 from gearshift.core.config.model import ServerConfig
 from gearshift.core.events import TextDelta
 from gearshift.core.provider import Chunk, EmbedCall, EmbedResult, ProviderCall
-from gearshift.core.words import AttemptOutcome, FailureKind, FinishReason
+from gearshift.core.words import AttemptOutcome, FailureKind
 from gearshift.v1 import answer_pb2, call_pb2, ops_pb2, router_pb2
 from tests.support.blueprints import stage
 from tests.support.running_server import (
     BOUND_S,
     RunningServer,
-    events_of,
     failure_of,
     of_stages,
     plain_call,
@@ -212,14 +212,13 @@ async def test_exhausted_chain_ends_a_stream_with_completed_and_then_its_status(
 
 
 async def test_stop_ends_as_soon_as_the_last_call_has_though_a_health_watch_is_open() -> None:
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
-
     provider = ScriptedProvider([says("late")])
     config = of_stages(stage(0), server=ServerConfig(port=0, http=False, grace_s=60))
     with anyio.fail_after(5):
         async with running_server(config, providers={"p0": provider}) as server:
-            watch = health_pb2_grpc.HealthStub(server.channel).Watch(health_pb2.HealthCheckRequest())
-            assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING  # type: ignore[attr-defined]
+            stub: Any = health_pb2_grpc.HealthStub(server.channel)
+            watch = stub.Watch(health_pb2.HealthCheckRequest())
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
             trail = server.ops.WatchAttempts(ops_pb2.WatchAttemptsRequest())
             await trail.wait_for_connection()
             assert (await server.route(plain_call())).answer.text == "late"
@@ -229,6 +228,3 @@ async def test_stop_ends_as_soon_as_the_last_call_has_though_a_health_watch_is_o
 def noise(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Give what was logged above the ordinary."""
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-
-
-__all__ = ["FinishReason", "Usage", "events_of"]

@@ -62,7 +62,9 @@ def test_every_status_names_its_reason_and_says_what_was_raised(kind: type[error
 
 
 @pytest.mark.parametrize("kind", [pytest.param(kind, id=kind.__name__) for kind in CODES])
-@pytest.mark.parametrize("message", ["x" * 100_000, "ü" * 100_000, "漢" * 100_000, "%\n\x00\x7f" * 9_999, "😀" * 99_999])
+@pytest.mark.parametrize(
+    "message", ["x" * 100_000, "ü" * 100_000, "漢" * 100_000, "%\n\x00\x7f" * 9_999, "😀" * 99_999]
+)
 def test_huge_messages_stay_small_on_the_wire(kind: type[errors.RouteError], message: str) -> None:
     status = status_of(made(kind, message))
     failed = read(status)

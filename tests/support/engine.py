@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tests.support.scripted_provider import Script, ScriptedProvider
-
 from gearshift.core.admission import Guard
 from gearshift.core.answer import AttemptRecord, Completion, StageRef
 from gearshift.core.blueprint import Blueprint
 from gearshift.core.gates import Gate
 from gearshift.core.observer import CallContext, Observer
 from gearshift.core.request import (
+    NO_POLICY,
     Message,
     Output,
     Parameters,
@@ -27,6 +26,7 @@ from gearshift.core.request import (
 from gearshift.core.resolve import Classifier
 from gearshift.core.router import Router
 from gearshift.core.words import Complexity, Sensitivity, TaskType
+from tests.support.scripted_provider import Script, ScriptedProvider
 
 
 @dataclass
@@ -107,8 +107,8 @@ def request(
     system: SystemPrompt | None = None,
     output: Output | None = None,
     tools: tuple[Tool, ...] = (),
-    parameters: Parameters = Parameters(),
-    policy: Policy = Policy(),
+    parameters: Parameters | None = None,
+    policy: Policy | None = None,
     stream: StreamPolicy | None = None,
 ) -> Request:
     """Give a call of one user turn."""
@@ -120,7 +120,7 @@ def request(
         system=system,
         output=output,
         tools=tools,
-        parameters=parameters,
-        policy=policy,
+        parameters=parameters or Parameters(),
+        policy=policy or NO_POLICY,
         stream=stream,
     )

@@ -31,6 +31,8 @@ from gearshift.server.app import App, running_app
 from gearshift.v1 import call_pb2, ops_pb2_grpc, router_pb2, router_pb2_grpc, stream_pb2, task_pb2
 from tests.support.blueprints import blueprint
 
+Metadata = tuple[tuple[str, str | bytes], ...]
+
 BOUND_S = 10.0
 """How long a test waits for anything before it fails."""
 
@@ -39,9 +41,7 @@ BOUND_S = 10.0
 class CallsSeen(Observer):
     """What observers were told, and a way to wait for the end of a call."""
 
-    ended: list[tuple[CallContext, Completion, str]] = field(
-        default_factory=list[tuple[CallContext, Completion, str]]
-    )
+    ended: list[tuple[CallContext, Completion, str]] = field(default_factory=list[tuple[CallContext, Completion, str]])
     attempts: list[AttemptRecord] = field(default_factory=list[AttemptRecord])
     starting: anyio.Event = field(default_factory=anyio.Event)
     _ended: anyio.Event = field(default_factory=anyio.Event)
@@ -81,15 +81,27 @@ class RunningServer:
     def ops(self) -> ops_pb2_grpc.OpsServiceAsyncStub:
         return ops_pb2_grpc.OpsServiceStub(self.channel)
 
-    async def route(self, call: call_pb2.Call, **options: Any) -> router_pb2.RouteResponse:
-        return await self.router.Route(router_pb2.RouteRequest(call=call), **{"timeout": BOUND_S, **options})
+    async def route(
+        self,
+        call: call_pb2.Call,
+        *,
+        timeout: float = BOUND_S,  # noqa: ASYNC109  # the wire's deadline
+        metadata: Metadata = (),
+    ) -> router_pb2.RouteResponse:
+        """Give a whole answer."""
+        return await self.router.Route(router_pb2.RouteRequest(call=call), timeout=timeout, metadata=metadata)
 
-    async def stream(self, call: call_pb2.Call, **options: Any) -> list[stream_pb2.Event]:
+    async def stream(
+        self,
+        call: call_pb2.Call,
+        *,
+        timeout: float = BOUND_S,  # noqa: ASYNC109  # the wire's deadline
+        metadata: Metadata = (),
+    ) -> list[stream_pb2.Event]:
         """Give the events of a whole stream."""
+        request = router_pb2.StreamRouteRequest(call=call)
         given: list[stream_pb2.Event] = []
-        async for message in self.router.StreamRoute(
-            router_pb2.StreamRouteRequest(call=call), **{"timeout": BOUND_S, **options}
-        ):
+        async for message in self.router.StreamRoute(request, timeout=timeout, metadata=metadata):
             given += message.events
         return given
 

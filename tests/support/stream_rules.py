@@ -106,7 +106,9 @@ class Replay:
         assert completion.digest == digest_of(self.text, calls), "replay and digest differ"
         if calls:
             assert self.fragments == [(call.id, call.name, call.arguments) for call in calls]
-        assert [attempt.number for attempt in self.attempts] == [record.number for record in completion.attempts]
+        numbers = [record.number for record in completion.attempts]
+        # The answer to a repeated request id tells of attempts that another stream has shown.
+        assert [attempt.number for attempt in self.attempts] in (numbers, [])
         served = [record for record in completion.attempts if record.served]
         if completion.outcome is Outcome.FAILED:
             assert not served

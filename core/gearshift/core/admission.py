@@ -93,6 +93,11 @@ class Guard:
             return Refusal("limit", f"the provider's own limit of {self.name}", self._paused_until - now)
         return refusal_of(self.buckets, amounts, now, self.name)
 
+    def agreed(self) -> None:
+        """Count an answer as accepted after all: a second look confirmed it."""
+        self.figures.poor -= 1
+        self.figures.accepted += 1
+
     def pause(self, seconds: float, now: float) -> None:
         """Pass it over for as long as the provider asked to be left alone."""
         self._paused_until = max(self._paused_until, now + min(seconds, _LONGEST_PAUSE_S))
@@ -262,6 +267,8 @@ class Admission:
     def state_of(self, stage: Stage, now: float, excluded: frozenset[str] = frozenset()) -> Guard:
         """Give the guard of the stage's account that is best off: the one whose breaker permits, or the first."""
         accounts = stage.provider.accounts
+        if len(accounts) == 1:
+            return self.guard(stage, accounts[0], now)
         usable = [spec for spec in accounts if spec.account.name not in excluded] if excluded else accounts
         guards = [self.guard(stage, spec, now) for spec in usable or accounts]
         return next((guard for guard in guards if guard.breaker.permits(now)), guards[0])

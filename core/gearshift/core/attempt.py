@@ -22,7 +22,7 @@ from gearshift.core.course import Try
 from gearshift.core.events import Event
 from gearshift.core.failures import FAILURE_RULES, ProviderFailure
 from gearshift.core.gates import Candidate, Finding, Judgement
-from gearshift.core.plan import machine_time_cost, smallest, token_cost
+from gearshift.core.plan import affordable_output, machine_time_cost, smallest, token_cost
 from gearshift.core.provider import CacheHint, Chunk, ProviderCall, Timeouts
 from gearshift.core.request import Message, Parameters, ProviderState, ToolCall
 from gearshift.core.transcript import Transcript
@@ -284,6 +284,12 @@ class Attempt:
         limit = smallest(asked.max_tokens, stage.max_tokens)
         if limit is not None and self.prefix:  # a continuation has what its beginning left over
             limit = max(1, limit - int(len(self.prefix) / stage.model.characters_per_token))
+        if self.step.left_usd is not None and not stage.model.self_hosted:
+            # A cap on cost holds while the answer is written, too.
+            planned = self.step.planned
+            limit = smallest(
+                limit, affordable_output(stage.model, planned.input_tokens, self.step.left_usd, datetime.now(UTC))
+            )
         temperature = asked.temperature if asked.temperature is not None else stage.temperature
         seed = asked.seed
         if self.step.role is AttemptRole.CHECK:

@@ -74,6 +74,8 @@ class PreparedCall(Struct, frozen=True, kw_only=True):
         if mode is SwitchMode.FAIL:
             if self.hold_all:
                 return CheckpointPolicy.NONE, "the whole answer is held until its end"
+            if self.resolved.output is not None:
+                return CheckpointPolicy.NONE, "a preview may differ from the label or document that is cut out of it"
             return CheckpointPolicy.WINDOWS, "a failed stream keeps what was sent, so nothing is ever taken back"
         if self.structured:
             return CheckpointPolicy.NONE, "labels, JSON and tool calls are never spliced"

@@ -305,6 +305,7 @@ class _Run:
         )
         first.outcome = AttemptOutcome.ACCEPTED if agreed else AttemptOutcome.POOR
         if agreed:
+            first.permit.guard.agreed()
             return Finish("accepted", "")
         return self._after_poor(first, first.judgement, now)
 

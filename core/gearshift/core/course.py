@@ -32,6 +32,7 @@ class Try(Struct, frozen=True, kw_only=True):
         remaining_s: the time until the call's end.
         excluded: accounts not to use.
         wait_s: how long it may wait for a limit before the stage is passed over.
+        left_usd: what the cap on cost leaves for it; None where there is no cap.
 
     """
 
@@ -45,6 +46,7 @@ class Try(Struct, frozen=True, kw_only=True):
     remaining_s: float
     excluded: frozenset[str]
     wait_s: float
+    left_usd: Decimal | None = None
 
 
 class Finish(Struct, frozen=True):
@@ -261,6 +263,7 @@ class Course:
             remaining_s=remaining,
             excluded=self._excluded if place is None else frozenset(),
             wait_s=self._patience(index, budget),
+            left_usd=None if self._max_cost is None else self._max_cost - (self._spent or 0),
         )
 
     def _share(self, now: float, left: int) -> float:

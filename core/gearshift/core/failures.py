@@ -1,7 +1,8 @@
 """How upstream calls fail, and the one table of what follows.
 
 Rules: adapters raise `ProviderFailure` and nothing else; the text of a failure is ours, never the provider's. The table
-is complete over `FailureKind` (a test checks it) and nothing else in the core branches on a kind.
+is complete over `FailureKind` (a test checks it); what an attempt was billed is the only other question asked of a kind
+(transcript.py).
 """
 
 from __future__ import annotations

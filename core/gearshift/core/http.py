@@ -14,7 +14,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import Mapping
-from functools import partial
+from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import cast
 
@@ -110,7 +110,7 @@ class Http:
         head = _head(method, target, headers, len(body), stream=stream)
         try:
             connection = await target.connector.connect(
-                target.request, traces=[], timeout=ClientTimeout(total=None, connect=timeouts.connect_s)
+                target.request, traces=[], timeout=_connect_timeout(timeouts.connect_s)
             )
         except TimeoutError as error:
             raise ProviderFailure(
@@ -407,6 +407,11 @@ class HttpResponse:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+@lru_cache(maxsize=64)  # a stage's time to connect rarely changes, and aiohttp checks each one that is made
+def _connect_timeout(seconds: float) -> ClientTimeout:
+    return ClientTimeout(total=None, connect=seconds)
 
 
 class _Target:

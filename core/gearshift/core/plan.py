@@ -25,6 +25,9 @@ from gearshift.core.words import Complexity, Sensitivity
 
 _MEASURED_FROM = 20
 """Attempts from which measured acceptance is trusted."""
+_MANY = 1_000_000
+_MOST_OUTPUT = 32_768
+"""More than this is no bound worth sending to a model whose own limit is unknown."""
 _PROBE_SHARE = 0.02
 """How often a stage that does not pay is tried all the same, so that its figures stay fresh."""
 
@@ -158,6 +161,16 @@ def token_cost(model: Model, usage: Usage, at: datetime) -> Decimal | None:
     return None if model.prices is None else model.prices.cost(usage, at)
 
 
+def affordable_output(model: Model, input_tokens: int, left_usd: Decimal, at: datetime) -> int | None:
+    """Give how many output tokens so much money pays for, at least 1; None when that is no bound."""
+    before = token_cost(model, Usage(input_tokens=input_tokens), at)
+    after = token_cost(model, Usage(input_tokens=input_tokens, output_tokens=_MANY), at)
+    if before is None or after is None or after <= before:
+        return None
+    tokens = int((left_usd - before) * _MANY / (after - before))
+    return max(1, tokens) if tokens < (model.max_output_tokens or _MOST_OUTPUT) else None
+
+
 def machine_time_cost(stage: Stage, busy_s: float) -> Decimal | None:
     """Give what so many busy seconds of a self-hosted model cost, USD; None when its machine's price is unknown."""
     provider = stage.provider
@@ -168,7 +181,11 @@ def machine_time_cost(stage: Stage, busy_s: float) -> Decimal | None:
 
 def smallest(*values: int | None) -> int | None:
     """Give the smallest of those that are not None, or None."""
-    return min((value for value in values if value is not None), default=None)
+    least: int | None = None
+    for value in values:
+        if value is not None and (least is None or value < least):
+            least = value
+    return least
 
 
 def _too_weak(stage: Stage, resolved: Resolved) -> tuple[str, str] | None:

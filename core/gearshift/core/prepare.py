@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import anyio
+from msgspec import Struct
 
 from gearshift.core.admission import Admission, AnyBucket, Guard
 from gearshift.core.answer import Completion
@@ -28,22 +29,27 @@ from gearshift.core.plan import Caps, Plan, needs_of, plan, smallest
 from gearshift.core.prompt import EMPTY_PROMPT, FilledPrompt, fill
 from gearshift.core.promptcache import PromptCache
 from gearshift.core.request import (
+    NO_POLICY,
     JsonOutput,
     Parameters,
     Policy,
     Request,
     StreamPolicy,
     SystemPrompt,
+    Task,
     ToolResult,
 )
 from gearshift.core.resolve import Classifier, Resolved, resolve
 from gearshift.core.schema import Schema, SchemaCache, SchemaError, SchemaLimitError
 from gearshift.core.validation import validate
-from gearshift.core.words import Outcome
+from gearshift.core.words import Outcome, Sensitivity, Source
 
 COMPLETED_MARGIN_S = 0.05
 """How long before the caller's deadline a stream ends, so that `completed` is still seen (streams.md 17)."""
 _MOST_JUDGES = 256
+_MOST_DECISIONS = 4096
+_TOLD_BY_THE_TEXT = (Source.CLASSIFIER, Source.DEFAULT)
+"""Sources of a task's type that another prompt may change."""
 
 
 class Preparer:
@@ -70,6 +76,7 @@ class Preparer:
         self._chance = chance
         self._judges: OrderedDict[ChainPolicy, Judge] = OrderedDict()
         self._cache_keys: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._decisions: OrderedDict[tuple[str, Task], _Decision] = OrderedDict()
 
     def prepare(self, request: Request) -> PreparedCall:
         """Understand and plan a call.
@@ -83,14 +90,14 @@ class Preparer:
         began = time.monotonic()
         validate(request)
         ends_at = call_ends_at(began, self._blueprint.config.defaults.deadline_s)
-        resolved = resolve(request, self._blueprint, self._classifier)
+        decision = self._decide(request)
+        resolved, policy = decision.resolved, decision.policy
         prompt, prompt_key, notes = self._prompt(request, resolved, began)
-        policy = tightened(resolved.policy, resolved.tenant.policy, request.policy)
         schema = self._schema(resolved)
         self._check_tools(request)
         parameters = _parameters(request.parameters, resolved)
         characters, images = measure(request, resolved.output, len(prompt.static) + len(prompt.dynamic))
-        caps = caps_of(request.policy, resolved, policy)
+        caps = decision.caps
         guard_of = _GuardOf(self._admission, began)
         planned = plan(
             resolved,
@@ -116,14 +123,14 @@ class Preparer:
                 stream=request.stream is not None,
                 revision=self._blueprint.revision,
             ),
-            judge=self._judge(policy),
+            judge=decision.judge,
             prompt=prompt,
             prompt_key=prompt_key,
             notes=notes,
             parameters=parameters,
             schema=schema,
             buckets=buckets_for(resolved, self._admission, began),
-            cache_key=self._cache_key(request.tenant, resolved),
+            cache_key=decision.cache_key,
             max_attempts=policy.max_attempts,
             max_hops=policy.max_hops,
             characters=characters,
@@ -142,6 +149,27 @@ class Preparer:
         """
         require_stage(call.plan, call.resolved.chain, self._admission)
 
+    def _decide(self, request: Request) -> _Decision:
+        """Understand the task; what follows from task and tenant alone is worked out once and kept."""
+        is_plain = request.output is None and request.policy is NO_POLICY
+        key = (request.tenant, request.task)
+        if is_plain and (known := self._decisions.get(key)) is not None:
+            return known
+        resolved = resolve(request, self._blueprint, self._classifier)
+        policy = tightened(resolved.policy, resolved.tenant.policy, request.policy)
+        decision = _Decision(
+            resolved=resolved,
+            policy=policy,
+            caps=caps_of(request.policy, resolved, policy),
+            judge=self._judge(policy),
+            cache_key=self._cache_key(request.tenant, resolved),
+        )
+        if is_plain and resolved.resolution.type_source not in _TOLD_BY_THE_TEXT:
+            self._decisions[key] = decision
+            if len(self._decisions) > _MOST_DECISIONS:
+                self._decisions.popitem(last=False)
+        return decision
+
     def _prompt(self, request: Request, resolved: Resolved, now: float) -> tuple[FilledPrompt, str, tuple[str, ...]]:
         """Give the system prompt, its key in the cache, and what the caller should know of it."""
         system, declared = request.system, resolved.declared
@@ -159,6 +187,8 @@ class Preparer:
             return fill(text, system.variables), system.key, ()
         text = system.text or ""
         filled = fill(text, system.variables)
+        if resolved.resolution.sensitivity is Sensitivity.RESTRICTED:
+            return filled, "", ()  # never cached
         key, note = self._prompts.keep(
             request.tenant, request.task.id, resolved.definition_hash, text, static=system.static, now=now
         )
@@ -233,6 +263,16 @@ def require_stage(planned: Plan, chain: Chain, admission: Admission) -> None:
     raise ChainExhaustedError(message, attempts=(), completion=completion, retry_after_s=max(0.05, min(waits)))
 
 
+class _Decision(Struct, frozen=True, kw_only=True):
+    """What follows from a call's task, tenant, output spec and policy."""
+
+    resolved: Resolved
+    policy: ChainPolicy
+    caps: Caps
+    judge: Judge
+    cache_key: str
+
+
 class _GuardOf:
     """Gives each stage's guard, once."""
 
@@ -258,13 +298,13 @@ def call_ends_at(now: float, default_s: float) -> float:
 
     """
     deadline = anyio.current_effective_deadline()
-    remaining = default_s if deadline == float("inf") else deadline - anyio.current_time()
+    # anyio's time is the loop's, which is the monotonic clock too.
+    remaining = default_s if deadline == float("inf") else deadline - now
     if remaining <= 0:
         raise DeadlineError("the deadline has already passed")
     return now + max(remaining - COMPLETED_MARGIN_S, remaining / 2)
 
 
-_NO_WISH = Policy()
 _NO_RULE = ChainPolicyConfig()
 
 
@@ -272,7 +312,7 @@ def tightened(policy: ChainPolicy, tenant: ChainPolicyConfig, asked: Policy) -> 
     """Give the policy with what the tenant's and the caller's say, where that is stricter."""
     if tenant is not _NO_RULE and tenant != _NO_RULE:
         policy = _stricter(policy, tenant, second_look=tenant.second_look is not False)
-    if asked is not _NO_WISH and asked != _NO_WISH:
+    if asked is not NO_POLICY and asked != NO_POLICY:
         policy = _stricter(policy, asked, second_look=not asked.no_second_look)
     return policy
 

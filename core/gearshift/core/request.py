@@ -184,6 +184,10 @@ class Policy:
     no_escalation: bool = False
 
 
+NO_POLICY = Policy()
+"""No wish at all: what most calls bring, told by identity."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamPolicy:
     """How a stream is held back and switched; None takes the defaults of design 8."""
@@ -209,7 +213,7 @@ class Request:
     tool_choice: ToolChoice = ToolChoice()
     output: Output | None = None
     parameters: Parameters = Parameters()
-    policy: Policy = Policy()
+    policy: Policy = NO_POLICY
     stream: StreamPolicy | None = None
     resolution: Resolution | None = None
     """Filled in by the router."""
@@ -228,4 +232,4 @@ class EmbedRequest:
     truncation: Truncation = Truncation.ERROR
     vector_space: str = ""
     allow_space_change: bool = False
-    policy: Policy = Policy()
+    policy: Policy = NO_POLICY

@@ -117,7 +117,7 @@ def resolve_embed(request: EmbedRequest, blueprint: Blueprint) -> Resolved:
     """Understand an embedding's task: its type is embed, and only the sensitivity and chain are to be found.
 
     Raises:
-        InvalidRequestError: the id is declared with another type.
+        InvalidRequestError: the id is declared, or the caller's tag says, another type.
         UnknownTaskError, ForbiddenError, NoStageError: as `resolve`.
 
     """
@@ -125,6 +125,8 @@ def resolve_embed(request: EmbedRequest, blueprint: Blueprint) -> Resolved:
     declared, tenant = _declared(task, request.tenant, blueprint)
     if declared is not None and declared.type is not TaskType.EMBED:
         raise invalid("task.id", f"the task {task.id} is declared as {declared.type.word}, which Embed does not serve")
+    if task.type not in (None, TaskType.EMBED):
+        raise invalid("task.type", f"Embed serves the type embed; leave it unset or call Route for {task.type.word}")
     chain = declared.chain if declared is not None else blueprint.chains.get(TaskType.EMBED.word)
     if chain is None:
         raise NoStageError("no chain serves embeddings: configure chains.embed")

@@ -8,7 +8,6 @@ leave to call (admission.py), the provider's adapter (providers/).
 from __future__ import annotations
 
 import random
-import secrets
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -24,6 +23,7 @@ from gearshift.core.embedding import Embedder
 from gearshift.core.errors import RouteError, invalid
 from gearshift.core.estimate import Estimator
 from gearshift.core.events import Completed, Delta, Event, Started, TextDelta, ToolCallFragment
+from gearshift.core.execute import CallOptions, execute_request
 from gearshift.core.fold import Fold
 from gearshift.core.gates import Gate
 from gearshift.core.observer import Observer
@@ -124,6 +124,24 @@ class Router:
             self._chance,
         )
         self._embedder = Embedder(blueprint, self._runner)
+
+    async def execute(self, task: str, prompt: str, context: CallOptions | None = None) -> Answer:
+        """Send one prompt to the cheapest model that can do it well: `Client.execute` without a server.
+
+        Args:
+            task: a task type ("classify", "extract", "generate", "reason"), or the id of a declared task.
+            prompt: what the user says.
+            context: anything that CallOptions names, such as `{"labels": ["bug", "praise"]}`; "task" in it names the id
+                that cost is attributed to when `task` is a type, which otherwise stands for it. A repeat of its
+                "request_id" joins the running call or gives the same answer.
+
+        Raises:
+            InvalidRequestError: a name in the context is unknown, or a value is wrong; names each.
+            RouteError: there is no answer; see errors.py.
+
+        """
+        request = execute_request(task, prompt, context, request_id=new_request_id())
+        return await self.route(request, joinable=bool((context or {}).get("request_id")))
 
     async def route(self, request: Request, *, joinable: bool = False) -> Answer:
         """Answer one call whole.
@@ -259,7 +277,7 @@ class Router:
 
 def new_request_id() -> str:
     """Give an id that no other request has: 128 random bits, hex."""
-    return secrets.token_hex(16)
+    return f"{random.getrandbits(128):032x}"
 
 
 def replayed(answer: Answer) -> list[Event]:

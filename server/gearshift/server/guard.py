@@ -36,6 +36,8 @@ class CallGuard(grpc.aio.ServerInterceptor):
         self.ended = 0
         self._idle = anyio.Event()
         self._idle.set()
+        self._wrapped: dict[str, tuple[Any, Any]] = {}
+        """By method: the handler and its wrapped one, which is made once and not for every call."""
 
     async def wait_idle(self) -> None:
         """Wait until no call runs."""
@@ -48,11 +50,17 @@ class CallGuard(grpc.aio.ServerInterceptor):
     ) -> Any:
         """Wrap a handler of ours."""
         handler = await continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith(_OURS):
+        method = handler_call_details.method
+        if handler is None or not method.startswith(_OURS):
             return handler
+        known = self._wrapped.get(method)
+        if known is not None and known[0] is handler:
+            return known[1]
         wrap = grpc.unary_unary_rpc_method_handler if handler.unary_unary else grpc.unary_stream_rpc_method_handler
         inner = self._guarded(handler.unary_unary or handler.unary_stream)
-        return wrap(inner, handler.request_deserializer, handler.response_serializer)
+        wrapped = wrap(inner, handler.request_deserializer, handler.response_serializer)
+        self._wrapped[method] = (handler, wrapped)
+        return wrapped
 
     def _guarded(self, inner: Handler) -> Handler:
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:

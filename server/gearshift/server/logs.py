@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from contextlib import nullcontext
+from typing import TextIO
 
 import msgspec
 
@@ -23,27 +25,53 @@ _audit = logging.getLogger("gearshift.audit")
 class JsonFormatter(logging.Formatter):
     """Writes a record as one line of JSON; `extra={"fields": {...}}` adds fields."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._second = 0
+        self._clock = ""
+
     def format(self, record: logging.LogRecord) -> str:
         """Give the line."""
-        line: dict[str, object] = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
         fields: dict[str, object] = getattr(record, "fields", {})
-        line.update(fields)
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line, enc_hook=str).decode()
+            fields = {**fields, "exception": self.formatException(record.exc_info)}
+        return self.line(record.created, record.levelname.lower(), record.name, record.getMessage(), fields)
+
+    def line(self, at: float, level: str, logger: str, message: str, fields: dict[str, object]) -> str:
+        """Give a line; `at`: seconds since the epoch."""
+        second = int(at)
+        if second != self._second:
+            # Spelled once a second, not once a line.
+            self._second, self._clock = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        clock = f"{self._clock}.{int((at - second) * 1000):03d}Z"
+        shown = {"time": clock, "level": level, "logger": logger, "message": message, **fields}
+        return msgspec.json.encode(shown, enc_hook=str).decode()
+
+
+class JsonHandler(logging.StreamHandler[TextIO]):
+    """Writes to a stream, also lines that never were a record: one call's line is made for every call."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._lines = JsonFormatter()
+        self.setFormatter(self._lines)
+
+    def write(self, level: str, logger: str, message: str, fields: dict[str, object]) -> None:
+        """Write a line; like `emit`, it raises nothing."""
+        try:
+            with self.lock or nullcontext():
+                self.stream.write(self._lines.line(time.time(), level, logger, message, fields) + self.terminator)
+                self.flush()
+        except (OSError, ValueError):  # standard error is full, or closed: no reason to fail a call
+            return
 
 
 def configure_logs(level: str) -> None:
     """Send all logs to standard error as JSON lines, from `level` on."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
+    # What no line shows need not be looked up for each: https://docs.python.org/3/howto/logging.html#optimization
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [JsonHandler(sys.stderr)]
     root.setLevel(level.upper())
 
 
@@ -52,6 +80,10 @@ class CallLog(Observer):
 
     def __init__(self, *, log_calls: bool) -> None:
         self._log_calls = log_calls and _calls.isEnabledFor(logging.INFO)
+        handlers = [*_calls.handlers, *logging.getLogger().handlers]
+        only = handlers[0] if len(handlers) == 1 else None
+        # A record for every call costs more than its line; it is made only where another handler wants it.
+        self._handler = only if isinstance(only, JsonHandler) else None
 
     def attempt_starting(self, context: CallContext, stage: StageRef, account: str) -> None:
         """Write the audit line of a restricted task."""
@@ -77,27 +109,26 @@ class CallLog(Observer):
             return
         resolution, served, usage = context.resolution, completion.served_by, completion.usage_total
         total = completion.cost.total_usd
-        _calls.info(
-            "call",
-            extra={
-                "fields": {
-                    "request_id": context.request_id,
-                    "tenant": resolution.tenant,
-                    "task": resolution.task_id,
-                    "task_type": resolution.type.word,
-                    "chain": context.chain,
-                    "outcome": completion.outcome.word,
-                    "error": error,
-                    "chain_position": served.position if served is not None else None,
-                    "provider": served.provider if served is not None else None,
-                    "model": served.model if served is not None else None,
-                    "attempts": len(completion.attempts),
-                    "input_tokens": usage.input_tokens,
-                    "output_tokens": usage.output_tokens,
-                    "cost_usd": None if total is None else f"{total:f}",
-                    "confidence": completion.confidence,
-                    "total_ms": round(completion.total_ms, 3),
-                    "stream": context.stream,
-                }
-            },
-        )
+        fields: dict[str, object] = {
+            "request_id": context.request_id,
+            "tenant": resolution.tenant,
+            "task": resolution.task_id,
+            "task_type": resolution.type.word,
+            "chain": context.chain,
+            "outcome": completion.outcome.word,
+            "error": error,
+            "chain_position": served.position if served is not None else None,
+            "provider": served.provider if served is not None else None,
+            "model": served.model if served is not None else None,
+            "attempts": len(completion.attempts),
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+            "cost_usd": None if total is None else f"{total:f}",
+            "confidence": completion.confidence,
+            "total_ms": round(completion.total_ms, 3),
+            "stream": context.stream,
+        }
+        if self._handler is not None:
+            self._handler.write("info", _calls.name, "call", fields)
+        else:
+            _calls.info("call", extra={"fields": fields})

@@ -1,17 +1,21 @@
 """Prometheus metrics.
 
-Rules: the only file that imports prometheus_client. Labels are bounded: task ids that nobody declared share one label,
-and so do tenants that the configuration does not name. Children are looked up once and kept, since a look-up by labels
-costs more than the counting.
+Rules: the only file that imports prometheus_client. Labels are bounded: task ids that nobody declared share one label.
+Calls are counted in plain dicts by their labels, and these are
+made into metrics when somebody reads them: the library's own counters, each with a lock, cost a call twice as much.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Generator
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
 
 from gearshift.core.answer import AttemptRecord, Completion
 from gearshift.core.observer import CallContext, Observer
@@ -22,66 +26,44 @@ _SCORES = (0.1, 0.25, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.99, 1.0)
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-M = TypeVar("M")
+Labels = tuple[str, ...]
 
 
 class Metrics(Observer):
     """The service's metrics, in a registry of their own."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]
-        self.registry = registry = CollectorRegistry()
-        self._calls = Counter(
-            "gearshift_calls", "Calls that have ended.", ["task", "task_type", "outcome", "stream"], registry=registry
+        self.registry = CollectorRegistry()
+        self._calls = self._counts(
+            "gearshift_calls", "Calls that have ended.", ("task", "task_type", "outcome", "stream")
         )
-        self._call_seconds = Histogram(
-            "gearshift_call_seconds",
-            "Time from a call's arrival to its end.",
-            ["task_type", "stream"],
-            buckets=_SECONDS,
-            registry=registry,
+        self._call_seconds = self._spread(
+            "gearshift_call_seconds", "Time from a call's arrival to its end.", ("task_type", "stream"), _SECONDS
         )
-        self._attempts = Counter(
+        self._attempts = self._counts(
             "gearshift_attempts",
             "Upstream calls.",
-            ["provider", "model", "position", "cause", "outcome", "failure"],
-            registry=registry,
+            ("provider", "model", "position", "cause", "outcome", "failure"),
         )
-        self._attempt_seconds = Histogram(
-            "gearshift_attempt_seconds",
-            "Time of an upstream call.",
-            ["provider", "model"],
-            buckets=_SECONDS,
-            registry=registry,
+        self._attempt_seconds = self._spread(
+            "gearshift_attempt_seconds", "Time of an upstream call.", ("provider", "model"), _SECONDS
         )
-        self._first_token_seconds = Histogram(
-            "gearshift_first_token_seconds",
-            "Time to an attempt's first token.",
-            ["provider", "model"],
-            buckets=_SECONDS,
-            registry=registry,
+        self._first_token_seconds = self._spread(
+            "gearshift_first_token_seconds", "Time to an attempt's first token.", ("provider", "model"), _SECONDS
         )
-        self._tokens = Counter(
-            "gearshift_tokens", "Model tokens.", ["task", "provider", "model", "kind"], registry=registry
-        )
-        self._cost = Counter(
+        self._tokens = self._counts("gearshift_tokens", "Model tokens.", ("task", "provider", "model", "kind"))
+        self._cost = self._counts(
             "gearshift_cost_usd",
             "What attempts cost, USD; attempts of unknown price are counted apart.",
-            ["task", "provider", "model"],
-            registry=registry,
+            ("task", "provider", "model"),
         )
-        self._unpriced = Counter(
-            "gearshift_unpriced_attempts", "Attempts whose price is unknown.", ["provider", "model"], registry=registry
+        self._unpriced = self._counts(
+            "gearshift_unpriced_attempts", "Attempts whose price is unknown.", ("provider", "model")
         )
-        self._confidence = Histogram(
-            "gearshift_gate_confidence",
-            "Measured confidence of answers.",
-            ["task_type", "model"],
-            buckets=_SCORES,
-            registry=registry,
+        self._confidence = self._spread(
+            "gearshift_gate_confidence", "Measured confidence of answers.", ("task_type", "model"), _SCORES
         )
-        self._verdicts = Counter("gearshift_verdicts", "Gate verdicts.", ["gate", "result"], registry=registry)
-        self._children: dict[tuple[object, ...], object] = {}
+        self._verdicts = self._counts("gearshift_verdicts", "Gate verdicts.", ("gate", "result"))
 
     def gauge(self, name: str, description: str, read: Callable[[], float]) -> None:
         """Show a number that is read when the metrics are."""
@@ -96,40 +78,88 @@ class Metrics(Observer):
         resolution = context.resolution
         task = resolution.task_id if resolution.declared else UNDECLARED
         kind, stream = resolution.type.word, "true" if context.stream else "false"
-        self._child(self._calls, task, kind, error.lower() or completion.outcome.word, stream).inc()
-        self._child(self._call_seconds, kind, stream).observe(completion.total_ms / 1000)
+        self._calls[task, kind, error.lower() or completion.outcome.word, stream] += 1
+        self._call_seconds.observe((kind, stream), completion.total_ms / 1000)
         for attempt in completion.attempts:
             self._count(attempt, task)
         for verdict in completion.verdicts:
-            self._child(self._verdicts, verdict.gate, verdict.result.word).inc()
+            self._verdicts[verdict.gate, verdict.result.word] += 1
         if completion.confidence is not None and completion.served_by is not None:
-            self._child(self._confidence, kind, completion.served_by.model).observe(completion.confidence)
+            self._confidence.observe((kind, completion.served_by.model), completion.confidence)
 
     def _count(self, attempt: AttemptRecord, task: str) -> None:
         provider, model = attempt.stage.provider, attempt.stage.model
+        where = (provider, model)
         failure = attempt.failure.word if attempt.failure is not None else ""
         position = str(attempt.stage.position)
-        self._child(self._attempts, provider, model, position, attempt.cause.word, attempt.outcome.word, failure).inc()
-        self._child(self._attempt_seconds, provider, model).observe(attempt.total_ms / 1000)
+        self._attempts[provider, model, position, attempt.cause.word, attempt.outcome.word, failure] += 1
+        self._attempt_seconds.observe(where, attempt.total_ms / 1000)
         if attempt.first_token_ms is not None:
-            self._child(self._first_token_seconds, provider, model).observe(attempt.first_token_ms / 1000)
+            self._first_token_seconds.observe(where, attempt.first_token_ms / 1000)
         usage = attempt.usage
         if usage.input_tokens:
-            self._child(self._tokens, task, provider, model, "input").inc(usage.input_tokens)
+            self._tokens[task, provider, model, "input"] += usage.input_tokens
         if usage.output_tokens:
-            self._child(self._tokens, task, provider, model, "output").inc(usage.output_tokens)
+            self._tokens[task, provider, model, "output"] += usage.output_tokens
         if usage.cache_read_tokens:
-            self._child(self._tokens, task, provider, model, "cache_read").inc(usage.cache_read_tokens)
+            self._tokens[task, provider, model, "cache_read"] += usage.cache_read_tokens
         if usage.cache_write_tokens:
-            self._child(self._tokens, task, provider, model, "cache_write").inc(usage.cache_write_tokens)
+            self._tokens[task, provider, model, "cache_write"] += usage.cache_write_tokens
         if attempt.cost_usd is None:
-            self._child(self._unpriced, provider, model).inc()
+            self._unpriced[where] += 1
         elif attempt.cost_usd:
-            self._child(self._cost, task, provider, model).inc(float(attempt.cost_usd))
+            self._cost[task, provider, model] += float(attempt.cost_usd)
 
-    def _child(self, metric: M, *labels: str) -> M:
-        key = (id(metric), *labels)
-        child = self._children.get(key)
-        if child is None:
-            child = self._children[key] = metric.labels(*labels)  # type: ignore[attr-defined]
-        return child  # type: ignore[return-value]
+    def _counts(self, name: str, description: str, labels: Labels) -> defaultdict[Labels, float]:
+        counts = _Counts(name, description, labels)
+        self.registry.register(counts)
+        return counts.values
+
+    def _spread(self, name: str, description: str, labels: Labels, bounds: tuple[float, ...]) -> _Spread:
+        spread = _Spread(name, description, labels, bounds)
+        self.registry.register(spread)
+        return spread
+
+
+class _Counts(Collector):
+    """A counter: a sum for each set of labels."""
+
+    def __init__(self, name: str, description: str, labels: Labels) -> None:
+        self._about = (name, description)
+        self._labels = labels
+        self.values: defaultdict[Labels, float] = defaultdict(float)
+
+    def collect(self) -> Generator[CounterMetricFamily]:
+        """Give the counter as it stands."""
+        family = CounterMetricFamily(*self._about, labels=self._labels)
+        for labels, value in self.values.items():
+            family.add_metric(labels, value)
+        yield family
+
+
+class _Spread(Collector):
+    """A histogram: for each set of labels how many values fell below each bound, and their sum."""
+
+    def __init__(self, name: str, description: str, labels: Labels, bounds: tuple[float, ...]) -> None:
+        self._about = (name, description)
+        self._labels = labels
+        self._bounds = bounds
+        self._names = [*map(str, bounds), "+Inf"]
+        self._counts: dict[Labels, list[int]] = {}
+        self._sums: defaultdict[Labels, float] = defaultdict(float)
+
+    def observe(self, labels: Labels, value: float) -> None:
+        """Note a value."""
+        counts = self._counts.get(labels)
+        if counts is None:
+            counts = self._counts[labels] = [0] * len(self._names)
+        counts[bisect_left(self._bounds, value)] += 1
+        self._sums[labels] += value
+
+    def collect(self) -> Generator[HistogramMetricFamily]:
+        """Give the histogram as it stands."""
+        family = HistogramMetricFamily(*self._about, labels=self._labels)
+        for labels, counts in self._counts.items():
+            buckets = list(zip(self._names, accumulate(counts), strict=True))
+            family.add_metric(labels, buckets=buckets, sum_value=self._sums[labels])
+        yield family

@@ -7,8 +7,11 @@ registered there as well, and is not listed, since no descriptor of that name is
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import grpc
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import FileDescriptor
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 _V1 = "grpc.reflection.v1.ServerReflection"
@@ -17,11 +20,34 @@ _V1 = "grpc.reflection.v1.ServerReflection"
 def enable_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:
     """Let callers ask for these services' descriptions."""
     names = [*services, reflection.SERVICE_NAME]
-    reflection.enable_server_reflection(names, server)
-    servicer = reflection.aio.ReflectionServicer(names)
+    pool = cast("descriptor_pool.DescriptorPool", _Pool())
+    reflection.enable_server_reflection(names, server, pool)
+    servicer = reflection.aio.ReflectionServicer(names, pool)
     handler = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_V1, {"ServerReflectionInfo": handler}),))
+
+
+class _Pool:
+    """The process's descriptors; finds methods too, for which `grpcurl describe` asks and protobuf's own pool does not."""
+
+    def __init__(self) -> None:
+        self._pool = descriptor_pool.Default()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:
+        """Give the file that defines a symbol.
+
+        Raises:
+            KeyError: none does.
+        """
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            service = self._pool.FindMethodByName(symbol).containing_service
+            return self._pool.FindFileContainingSymbol(service.full_name)

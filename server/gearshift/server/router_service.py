@@ -9,7 +9,6 @@ from collections.abc import Awaitable
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
-import anyio
 import grpc
 
 from gearshift.core.errors import RouteError
@@ -18,8 +17,8 @@ from gearshift.core.ledger import Ledger
 from gearshift.core.request import StreamPolicy
 from gearshift.core.router import Router
 from gearshift.server.access import Access
+from gearshift.server.deadline import Deadline
 from gearshift.server.wire import (
-    answer_to_wire,
     call_from_wire,
     embed_answer_to_wire,
     embed_from_wire,
@@ -27,6 +26,7 @@ from gearshift.server.wire import (
     explanation_to_wire,
     outcome_from_wire,
     stream_policy_from_wire,
+    write_answer,
 )
 from gearshift.v1 import router_pb2, router_pb2_grpc
 
@@ -72,9 +72,11 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
         running = self._running
         caller = running.access.caller(context.invocation_metadata())
         call = call_from_wire(request.call, caller.tenant, None)
-        with anyio.fail_after(time_left(context)):
+        with Deadline(time_left(context)):
             answer = await _recorded(running, running.router.route(call, joinable=bool(request.call.request_id)))
-        return router_pb2.RouteResponse(answer=answer_to_wire(answer))
+        response = router_pb2.RouteResponse()
+        write_answer(answer, response.answer)
+        return response
 
     async def StreamRoute(self, request: router_pb2.StreamRouteRequest, context: Context) -> None:  # type: ignore[override]
         """Answer one call as the model writes it."""
@@ -82,7 +84,7 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
         caller = running.access.caller(context.invocation_metadata())
         asked = stream_policy_from_wire(request.stream) if request.HasField("stream") else _DEFAULT_STREAM
         call = call_from_wire(request.call, caller.tenant, asked)
-        with anyio.fail_after(time_left(context)):
+        with Deadline(time_left(context)):
             async with aclosing(running.router.stream(call, joinable=bool(request.call.request_id))) as stream:
                 async for events in stream:
                     if running.sync_ledger and isinstance(events[-1], Completed):
@@ -94,7 +96,7 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
         running = self._running
         caller = running.access.caller(context.invocation_metadata())
         call = embed_from_wire(request, caller.tenant)
-        with anyio.fail_after(time_left(context)):
+        with Deadline(time_left(context)):
             answer = await _recorded(running, running.router.embed(call))
         return embed_answer_to_wire(answer)
 

@@ -6,9 +6,10 @@ its number. Absent and unset are told apart where the contract does.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TypeVar
 
 from gearshift.core.answer import (
@@ -22,7 +23,7 @@ from gearshift.core.answer import (
     Usage,
     Verdict,
 )
-from gearshift.core.errors import FieldViolation, InvalidRequestError, invalid
+from gearshift.core.errors import invalid
 from gearshift.core.events import (
     AttemptStarted,
     Checkpoint,
@@ -39,6 +40,7 @@ from gearshift.core.events import (
 from gearshift.core.ledger import OutcomeReport
 from gearshift.core.plan import PlannedStage
 from gearshift.core.request import (
+    NO_POLICY,
     EmbedRequest,
     Image,
     JsonOutput,
@@ -80,8 +82,8 @@ from gearshift.v1 import answer_pb2, call_pb2, router_pb2, stream_pb2, task_pb2
 E = TypeVar("E", bound=WordEnum)
 
 _NO_PARAMETERS = Parameters()
-_NO_POLICY = Policy()
 _AUTO = ToolChoice()
+_USD = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
 
 
 def call_from_wire(call: call_pb2.Call, tenant: str, stream: StreamPolicy | None) -> Request:
@@ -110,7 +112,7 @@ def call_from_wire(call: call_pb2.Call, tenant: str, stream: StreamPolicy | None
         tool_choice=_tool_choice(call.tool_choice) if call.HasField("tool_choice") else _AUTO,
         output=_output(call.output) if call.HasField("output") else None,
         parameters=_parameters(call.parameters) if call.HasField("parameters") else _NO_PARAMETERS,
-        policy=_policy(call.policy, "call.policy") if call.HasField("policy") else _NO_POLICY,
+        policy=_policy(call.policy, "call.policy") if call.HasField("policy") else NO_POLICY,
         stream=stream,
     )
 
@@ -150,7 +152,7 @@ def embed_from_wire(request: router_pb2.EmbedRequest, tenant: str) -> EmbedReque
         truncation=_enum(Truncation, request.truncation, "truncation") or Truncation.ERROR,
         vector_space=request.vector_space,
         allow_space_change=request.allow_space_change,
-        policy=_policy(request.policy, "policy") if request.HasField("policy") else _NO_POLICY,
+        policy=_policy(request.policy, "policy") if request.HasField("policy") else NO_POLICY,
     )
 
 
@@ -177,14 +179,21 @@ def outcome_from_wire(request: router_pb2.ReportOutcomeRequest, tenant: str) -> 
 
 def answer_to_wire(answer: Answer) -> answer_pb2.Answer:
     """Give an answer's message."""
-    return answer_pb2.Answer(
-        request_id=answer.request_id,
-        text=answer.text,
-        tool_calls=[_tool_call(call) for call in answer.tool_calls],
-        reasoning=answer.reasoning,
-        resolution=resolution_to_wire(answer.resolution),
-        completion=completion_to_wire(answer.completion),
-    )
+    message = answer_pb2.Answer()
+    write_answer(answer, message)
+    return message
+
+
+def write_answer(answer: Answer, message: answer_pb2.Answer) -> None:
+    """Write an answer into its empty message, where it stands in the response, so that nothing is copied."""
+    message.request_id = answer.request_id
+    message.text = answer.text
+    if answer.tool_calls:
+        message.tool_calls.extend([_tool_call(call) for call in answer.tool_calls])
+    if answer.reasoning:
+        message.reasoning = answer.reasoning
+    message.resolution.CopyFrom(resolution_to_wire(answer.resolution))
+    _write_completion(answer.completion, message.completion)
 
 
 def embed_answer_to_wire(answer: EmbedAnswer) -> router_pb2.EmbedResponse:
@@ -281,50 +290,68 @@ def resolution_to_wire(resolution: Resolution) -> task_pb2.Resolution:
 
 def completion_to_wire(completion: Completion) -> answer_pb2.Completion:
     """Give a completion's message."""
-    message = answer_pb2.Completion(
-        outcome=answer_pb2.Outcome.ValueType(completion.outcome),
-        served_by=stage_to_wire(completion.served_by) if completion.served_by is not None else None,
-        finish_reason=answer_pb2.FinishReason.ValueType(completion.finish_reason or 0),
-        confidence=completion.confidence,
-        verdicts=[_verdict(verdict) for verdict in completion.verdicts],
-        attempts=[attempt_to_wire(attempt) for attempt in completion.attempts],
-        skipped=_skipped(completion.skipped),
-        usage_served=usage_to_wire(completion.usage_served),
-        usage_total=usage_to_wire(completion.usage_total),
-        cost=_cost(completion.cost),
-        digest=completion.digest,
-        notes=completion.notes,
-        total_ms=completion.total_ms,
-        cached=completion.cached,
-        prompt_key=completion.prompt_key,
-        label_probabilities=completion.label_probabilities,
-    )
+    message = answer_pb2.Completion()
+    _write_completion(completion, message)
+    return message
+
+
+def _write_completion(completion: Completion, message: answer_pb2.Completion) -> None:
+    message.outcome = answer_pb2.Outcome.ValueType(completion.outcome)
+    if completion.served_by is not None:
+        message.served_by.CopyFrom(stage_to_wire(completion.served_by))
+    if completion.finish_reason is not None:
+        message.finish_reason = answer_pb2.FinishReason.ValueType(completion.finish_reason)
+    if completion.confidence is not None:
+        message.confidence = completion.confidence
+    for verdict in completion.verdicts:
+        _write_verdict(verdict, message.verdicts.add())
+    for attempt in completion.attempts:
+        _write_attempt(attempt, message.attempts.add())
+    if completion.skipped:
+        message.skipped.extend(_skipped(completion.skipped))
+    _write_usage(completion.usage_served, message.usage_served)
+    _write_usage(completion.usage_total, message.usage_total)
+    _write_cost(completion.cost, message.cost)
+    message.digest = completion.digest
+    if completion.notes:
+        message.notes.extend(completion.notes)
+    message.total_ms = completion.total_ms
+    message.cached = completion.cached
+    message.prompt_key = completion.prompt_key
+    if completion.label_probabilities:
+        message.label_probabilities.update(completion.label_probabilities)
     state = completion.provider_state
     if state is not None:
         message.provider_state.CopyFrom(
             call_pb2.ProviderState(provider=state.provider, model=state.model, data=state.data)
         )
-    return message
 
 
 def attempt_to_wire(attempt: AttemptRecord) -> answer_pb2.Attempt:
     """Give an attempt's message."""
-    return answer_pb2.Attempt(
-        number=attempt.number,
-        stage=stage_to_wire(attempt.stage),
-        account=attempt.account,
-        role=answer_pb2.AttemptRole.ValueType(attempt.role),
-        cause=answer_pb2.AttemptCause.ValueType(attempt.cause),
-        outcome=answer_pb2.AttemptOutcome.ValueType(attempt.outcome),
-        failure=answer_pb2.FailureKind.ValueType(attempt.failure or 0),
-        detail=attempt.detail,
-        verdicts=[_verdict(verdict) for verdict in attempt.verdicts],
-        usage=usage_to_wire(attempt.usage),
-        cost_usd=money(attempt.cost_usd),
-        queue_ms=attempt.queue_ms,
-        first_token_ms=attempt.first_token_ms,
-        total_ms=attempt.total_ms,
-    )
+    message = answer_pb2.Attempt()
+    _write_attempt(attempt, message)
+    return message
+
+
+def _write_attempt(attempt: AttemptRecord, message: answer_pb2.Attempt) -> None:
+    message.number = attempt.number
+    message.stage.CopyFrom(stage_to_wire(attempt.stage))
+    message.account = attempt.account
+    message.role = answer_pb2.AttemptRole.ValueType(attempt.role)
+    message.cause = answer_pb2.AttemptCause.ValueType(attempt.cause)
+    message.outcome = answer_pb2.AttemptOutcome.ValueType(attempt.outcome)
+    if attempt.failure is not None:
+        message.failure = answer_pb2.FailureKind.ValueType(attempt.failure)
+    message.detail = attempt.detail
+    for verdict in attempt.verdicts:
+        _write_verdict(verdict, message.verdicts.add())
+    _write_usage(attempt.usage, message.usage)
+    message.cost_usd = money(attempt.cost_usd)
+    message.queue_ms = attempt.queue_ms
+    if attempt.first_token_ms is not None:
+        message.first_token_ms = attempt.first_token_ms
+    message.total_ms = attempt.total_ms
 
 
 def stage_to_wire(stage: StageRef) -> answer_pb2.StageRef:
@@ -340,14 +367,18 @@ def stage_to_wire(stage: StageRef) -> answer_pb2.StageRef:
 
 def usage_to_wire(usage: Usage) -> answer_pb2.Usage:
     """Give a usage's message."""
-    return answer_pb2.Usage(
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        cache_write_tokens=usage.cache_write_tokens,
-        cache_read_tokens=usage.cache_read_tokens,
-        reasoning_tokens=usage.reasoning_tokens,
-        source=answer_pb2.UsageSource.ValueType(usage.source),
-    )
+    message = answer_pb2.Usage()
+    _write_usage(usage, message)
+    return message
+
+
+def _write_usage(usage: Usage, message: answer_pb2.Usage) -> None:
+    message.input_tokens = usage.input_tokens
+    message.output_tokens = usage.output_tokens
+    message.cache_write_tokens = usage.cache_write_tokens
+    message.cache_read_tokens = usage.cache_read_tokens
+    message.reasoning_tokens = usage.reasoning_tokens
+    message.source = answer_pb2.UsageSource.ValueType(usage.source)
 
 
 def money(amount: Decimal | None) -> str:
@@ -456,12 +487,10 @@ def _parameters(parameters: call_pb2.Parameters) -> Parameters:
 def _policy(policy: call_pb2.Policy, field: str) -> Policy:
     cost: Decimal | None = None
     if policy.max_cost_usd:
-        try:
-            cost = Decimal(policy.max_cost_usd)
-        except InvalidOperation:
-            raise InvalidRequestError(
-                FieldViolation(field=f"{field}.max_cost_usd", description="must be a decimal such as 0.02")
-            ) from None
+        # A decimal's exponent is not let in: written out, 1e999999999 would fill the memory.
+        if not _USD.fullmatch(policy.max_cost_usd):
+            raise invalid(f"{field}.max_cost_usd", "must be a decimal such as 0.02, at least 0")
+        cost = Decimal(policy.max_cost_usd)
     return Policy(
         max_attempts=policy.max_attempts if policy.HasField("max_attempts") else None,
         max_hops=policy.max_hops if policy.HasField("max_hops") else None,
@@ -546,14 +575,15 @@ def _tool_call(call: ToolCall) -> call_pb2.ToolCall:
     return call_pb2.ToolCall(id=call.id, name=call.name, arguments=call.arguments)
 
 
-def _verdict(verdict: Verdict) -> answer_pb2.Verdict:
-    return answer_pb2.Verdict(
-        gate=verdict.gate,
-        result=answer_pb2.VerdictResult.ValueType(verdict.result),
-        confidence=verdict.confidence,
-        reason=verdict.reason,
-        detail=verdict.detail,
-    )
+def _write_verdict(verdict: Verdict, message: answer_pb2.Verdict) -> None:
+    message.gate = verdict.gate
+    message.result = answer_pb2.VerdictResult.ValueType(verdict.result)
+    if verdict.confidence is not None:
+        message.confidence = verdict.confidence
+    if verdict.reason:
+        message.reason = verdict.reason
+    if verdict.detail:
+        message.detail = verdict.detail
 
 
 def _skipped(skipped: Iterable[SkippedStage]) -> list[answer_pb2.SkippedStage]:
@@ -563,14 +593,14 @@ def _skipped(skipped: Iterable[SkippedStage]) -> list[answer_pb2.SkippedStage]:
     ]
 
 
-def _cost(cost: Cost) -> answer_pb2.Cost:
-    return answer_pb2.Cost(
-        total_usd=money(cost.total_usd),
-        served_usd=money(cost.served_usd),
-        strongest_usd=money(cost.strongest_usd),
-        strongest_model=cost.strongest_model,
-        saved_usd=money(cost.saved_usd),
-    )
+def _write_cost(cost: Cost, message: answer_pb2.Cost) -> None:
+    message.total_usd = money(cost.total_usd)
+    # One attempt, served: both are one sum.
+    message.served_usd = message.total_usd if cost.served_usd is cost.total_usd else money(cost.served_usd)
+    message.strongest_usd = money(cost.strongest_usd)
+    message.strongest_model = cost.strongest_model
+    if cost.saved_usd is not None:
+        message.saved_usd = money(cost.saved_usd)
 
 
 def _planned(planned: PlannedStage, explanation: Explanation) -> router_pb2.ExplainedStage:

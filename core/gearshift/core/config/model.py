@@ -436,7 +436,7 @@ class LedgerConfig(_Section, frozen=True, kw_only=True):
     durability: Annotated[str, _one_of("async", "sync")] = "async"
     """`async` may lose 50 ms of rows to kill -9; `sync` completes a call after its rows are on disk."""
     max_pending: Annotated[int, Meta(ge=100, le=10_000_000)] = 100_000
-    """Rows that may wait for the disk before calls wait for them."""
+    """Rows that may wait for the disk; more are dropped, counted and logged, since no call waits for the ledger."""
 
 
 class KeyConfig(_Section, frozen=True, kw_only=True):

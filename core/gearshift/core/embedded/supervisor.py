@@ -25,7 +25,7 @@ import anyio.to_thread
 import msgspec
 
 from gearshift.core.embedded import child
-from gearshift.core.embedded.health import until_healthy
+from gearshift.core.embedded.health import note_failed, until_healthy, until_started
 from gearshift.core.embedded.settings import EmbeddedSettings, available_cores
 from gearshift.core.embedded.state import (
     ModelState,
@@ -155,6 +155,7 @@ class EmbeddedModel:
     async def _keep_running(self) -> None:
         policy = RestartPolicy()
         while True:
+            note_failed(self.socket_path, failed=False)
             self._enter(ModelState.STARTING)
             self._began_at = anyio.current_time()
             self._ready_at = 0.0
@@ -166,6 +167,7 @@ class EmbeddedModel:
                 self._last_error = f"the embedded model's process cannot be started: {error}"
             served_s = anyio.current_time() - self._ready_at if self._ready_at else 0.0
             if not self._ready_at:
+                note_failed(self.socket_path, failed=True)
                 self._enter(ModelState.FAILED)
             else:
                 self._enter(ModelState.STARTING)
@@ -298,8 +300,13 @@ class AttachedModel:
         return f"unix://{self.socket_path}"
 
     async def ready(self) -> None:
-        """Wait until the model answers; the enclosing deadline bounds the wait."""
-        await until_healthy(self.socket_path)
+        """Wait until the model answers; the enclosing deadline bounds the wait.
+
+        Raises:
+            EmbeddedModelError: the last start failed.
+
+        """
+        await until_started(self.socket_path)
 
 
 def _private_directory(parent: Path | None) -> Path:

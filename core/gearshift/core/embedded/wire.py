@@ -9,7 +9,8 @@ silence: check the answer. Shapes as seen on xllamacpp 2026.10.11549, in docs/em
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 from gearshift.core.answer import Usage
@@ -39,8 +40,14 @@ def tokens_body(text: str, *, begin: bool) -> Body:
 
 
 def read_tokens(answer: Answer) -> list[int]:
-    """Give the ids from /tokenize."""
-    return list(answer["tokens"])
+    """Give the ids from /tokenize.
+
+    Raises:
+        ProviderFailure: the answer has not the documented shape, as with every reader here.
+
+    """
+    with _known_shape():
+        return list(answer["tokens"])
 
 
 def fork_body(prompt: Sequence[int], ways: Sequence[int]) -> Body:
@@ -62,7 +69,8 @@ def fork_body(prompt: Sequence[int], ways: Sequence[int]) -> Body:
 
 def read_fork(answer: Answer) -> dict[int, float]:
     """Give the probability of each token asked for."""
-    return {entry["id"]: float(entry["prob"]) for entry in answer["completion_probabilities"][0]["top_probs"]}
+    with _known_shape():
+        return {entry["id"]: float(entry["prob"]) for entry in answer["completion_probabilities"][0]["top_probs"]}
 
 
 def prompt_usage(answer: Answer) -> Usage:
@@ -128,7 +136,7 @@ def read_completion(answer: Answer) -> Chunk:
     """
     if "error" in answer:
         raise read_failure(int(_object(answer["error"]).get("code", 500)), answer)
-    try:
+    with _known_shape():
         choice = answer["choices"][0]
         text: str = choice["text"]
         parts: list[DeltaPart] = [TextDelta(text)] if text else []
@@ -142,8 +150,6 @@ def read_completion(answer: Answer) -> Chunk:
             usage=_usage(used) if used else None,
             finish_reason=_FINISH[finish] if finish else None,
         )
-    except (KeyError, IndexError, TypeError) as error:
-        raise ProviderFailure(FailureKind.MALFORMED, "the embedded model's answer has an unknown shape") from error
 
 
 def read_failure(status: int, answer: Answer) -> ProviderFailure:
@@ -168,8 +174,9 @@ def embeddings_body(inputs: Sequence[Sequence[int]]) -> Body:
 
 def read_embeddings(answer: Answer) -> tuple[list[list[float]], int]:
     """Give the vectors in the order of the inputs, and the tokens they took."""
-    rows = sorted(answer["data"], key=lambda row: int(row["index"]))
-    return [row["embedding"] for row in rows], answer["usage"]["prompt_tokens"]
+    with _known_shape():
+        rows = sorted(answer["data"], key=lambda row: int(row["index"]))
+        return [row["embedding"] for row in rows], answer["usage"]["prompt_tokens"]
 
 
 _FINISH = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
@@ -187,6 +194,14 @@ def _usage(used: Answer) -> Usage:
         output_tokens=used["completion_tokens"],
         cache_read_tokens=details.get("cached_tokens", 0),
     )
+
+
+@contextmanager
+def _known_shape() -> Generator[None]:
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ProviderFailure(FailureKind.MALFORMED, "the embedded model's answer has an unknown shape") from error
 
 
 def _object(value: object) -> Answer:

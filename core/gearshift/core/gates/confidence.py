@@ -17,6 +17,10 @@ from gearshift.core.words import VerdictResult
 
 _STRUCTURE = frozenset(' \t\r\n{}[]:,"')
 
+_UNMEASURED = Verdict(
+    gate="confidence", result=VerdictResult.UNMEASURED, reason="no_measure", detail="nothing to measure it by"
+)
+
 
 class ConfidenceGate:
     """Judges by log-probabilities.
@@ -37,9 +41,7 @@ class ConfidenceGate:
         """Judge a complete answer."""
         confidence = measure(candidate)
         if confidence is None:
-            return Verdict(
-                gate=self.name, result=VerdictResult.UNMEASURED, reason="no_measure", detail="nothing to measure it by"
-            )
+            return _UNMEASURED
         if confidence >= self._minimum:
             result, reason = VerdictResult.PASS, ""
         elif confidence >= self._threshold:

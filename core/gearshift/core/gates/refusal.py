@@ -15,7 +15,7 @@ from gearshift.core.words import FinishReason
 _LOOKED_AT = 240
 _SHORT = 600
 _REFUSAL = re.compile(
-    r"^\W*(?:(?:i['’]?m|i am)\s+(?:very\s+|really\s+|truly\s+|so\s+)?(?:sorry|afraid)\b.{0,60}?\b"
+    r"\W*(?:(?:i['’]?m|i am)\s+(?:very\s+|really\s+|truly\s+|so\s+)?(?:sorry|afraid)\b.{0,60}?\b"
     r"(?:can(?:no|['’])t|cannot|unable|not able|won['’]t)\b"
     r"|(?:sorry|apologies|unfortunately)\W.{0,60}?\b(?:i|we)\s*(?:can(?:no|['’])t|cannot|am unable|['’]m unable|won['’]t)\b"
     r"|i\s+(?:can(?:no|['’])t|cannot|won['’]t|am unable to|am not able to|must decline to|will not)\s+"
@@ -24,6 +24,8 @@ _REFUSAL = re.compile(
     r"|(?:this|that|your) request (?:goes against|violates)\b)",
     re.IGNORECASE | re.DOTALL,
 )
+
+_PASSED = passed("refusal")
 
 
 class RefusalGate:
@@ -37,9 +39,9 @@ class RefusalGate:
             return failed(self.name, "content_filter", "the provider stopped the answer for its content")
         if candidate.structured:
             return None
-        if len(candidate.text) <= _SHORT and _REFUSAL.search(candidate.text[:_LOOKED_AT]):
+        if len(candidate.text) <= _SHORT and _REFUSAL.match(candidate.text[:_LOOKED_AT]):
             return failed(self.name, "refusal", "the model declined to answer")
-        return passed(self.name)
+        return _PASSED
 
     def judge_window(self, text: str) -> Verdict | None:
         """Give a refusal that the text so far certainly is: none, since a long answer may follow."""

@@ -10,13 +10,16 @@ from __future__ import annotations
 from gearshift.core.answer import Verdict
 from gearshift.core.gates.base import Candidate, failed, passed
 
-_TAIL = 1024
+TAIL_LOOKED_AT = 1024
+"""Characters at a text's end that a loop is looked for in."""
 _LONGEST_UNIT = 256
 _LEAST_REPEATS = 4
 _LEAST_LENGTH = 96
 _LEAST_LENGTH_OF_DIGITS = 768
 _REPEATED = 72
 """What the shortest loop repeats: the least of max(_LEAST_LENGTH, _LEAST_REPEATS x period) - period, at period 24."""
+
+_PASSED = passed("repetition")
 
 
 class RepetitionGate:
@@ -28,7 +31,7 @@ class RepetitionGate:
         """Judge a complete answer."""
         if candidate.labels:
             return None
-        return self.judge_window(candidate.text) or passed(self.name)
+        return self.judge_window(candidate.text) or _PASSED
 
     def judge_window(self, text: str) -> Verdict | None:
         """Give a loop that the text ends in, or None."""
@@ -44,7 +47,7 @@ def loop_at_end(text: str) -> int:
     Whatever its period, a loop has the text's last _REPEATED characters once more one period earlier: one search is
     all that a text without a loop costs.
     """
-    tail = text[-_TAIL:]
+    tail = text[-TAIL_LOOKED_AT:]
     if len(tail) < _LEAST_LENGTH:
         return 0
     ending, end, failed_period = tail[-_REPEATED:], len(tail), 0

@@ -10,6 +10,8 @@ from gearshift.core.answer import Verdict
 from gearshift.core.gates.base import Candidate, failed, passed
 from gearshift.core.words import FinishReason
 
+_PASSED = passed("truncation")
+
 
 class TruncationGate:
     """Judges by the model's own stop reason."""
@@ -19,7 +21,7 @@ class TruncationGate:
     def judge(self, candidate: Candidate) -> Verdict | None:
         """Judge a complete answer."""
         if candidate.finish_reason is not FinishReason.LENGTH:
-            return passed(self.name)
+            return _PASSED
         if candidate.length_asked and not candidate.structured:
             return passed(self.name, "length_asked")
         return failed(self.name, "length", "the answer reached its length limit before its end")

@@ -1,0 +1,1 @@
+"""The providers' adapters: what is special about each stands in its file and nowhere else."""

@@ -21,12 +21,12 @@ from dataclasses import dataclass, field
 import msgspec
 
 from gearshift.core.catalogue import Feature
-from gearshift.core.failures import ProviderFailure
 from gearshift.core.provider import CacheHint, ProviderCall
 from gearshift.core.providers._anthropic_schema import supported_schema
+from gearshift.core.providers._outgoing import encoded, invalid_request, json_object
 from gearshift.core.providers._spoken import instruction, label_object_schema
 from gearshift.core.request import Image, LabelOutput, Message, Part, Text, ToolCall, ToolResult
-from gearshift.core.words import FailureKind, ReasoningEffort, Role, ToolMode
+from gearshift.core.words import ReasoningEffort, Role, ToolMode
 
 DEFAULT_MAX_TOKENS = 4096
 """What an answer may cost when nobody said: the API requires a number."""
@@ -108,10 +108,7 @@ def build(call: ProviderCall, provider: str) -> AnthropicRequest:
     body["messages"] = _messages(call, provider, built)
     _sampling(call, body, built, thinking=budget)
     body.update(call.extra_body)
-    try:
-        built.body = msgspec.json.encode(body)
-    except UnicodeEncodeError as error:
-        raise _invalid("the request holds half a character") from error
+    built.body = encoded(body)
     return built
 
 
@@ -157,7 +154,7 @@ def _tools(call: ProviderCall) -> list[_Block]:
         block: _Block = {"name": tool.name}
         if tool.description:
             block["description"] = tool.description
-        schema = _object(tool.parameters_schema, f"the parameters of the tool {tool.name}")
+        schema = json_object(tool.parameters_schema, f"the parameters of the tool {tool.name} are")
         block["input_schema"] = {"type": "object", **schema}
         tools.append(block)
     return tools
@@ -242,7 +239,7 @@ def _messages(call: ProviderCall, provider: str, built: AnthropicRequest) -> lis
         if cut:
             turns.append(("assistant", [_text(cut)]))
     elif call.prefill:
-        raise _invalid("the model cannot continue an answer that was begun")
+        raise invalid_request("the model cannot continue an answer that was begun")
     for _, blocks in turns:
         blocks.sort(key=lambda block: block["type"] != "tool_result")
     return [{"role": role, "content": blocks} for role, blocks in turns if blocks]
@@ -258,7 +255,7 @@ def _part(part: Part) -> _Block:
             data = base64.b64encode(part.data or b"").decode()
             return {"type": "image", "source": {"type": "base64", "media_type": part.media_type, "data": data}}
         case ToolCall():
-            arguments = _object(part.arguments, f"the arguments of the tool call {part.id}")
+            arguments = json_object(part.arguments, f"the arguments of the tool call {part.id} are")
             return {"type": "tool_use", "id": part.id, "name": part.name, "input": arguments}
         case ToolResult():
             block: _Block = {"type": "tool_result", "tool_use_id": part.tool_call_id, "content": part.content}
@@ -323,14 +320,3 @@ def _sampling(call: ProviderCall, body: _Block, built: AnthropicRequest, *, thin
 
 def _text(text: str) -> _Block:
     return {"type": "text", "text": text}
-
-
-def _object(text: str, what: str) -> _Block:
-    try:
-        return msgspec.json.decode(text or "{}", type=dict[str, object])
-    except msgspec.DecodeError as error:
-        raise _invalid(f"{what} are not a JSON object") from error
-
-
-def _invalid(detail: str) -> ProviderFailure:
-    return ProviderFailure(FailureKind.INVALID_REQUEST, detail)

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import msgspec
-
 from gearshift.core.catalogue import Feature, Model
-from gearshift.core.failures import ProviderFailure
 from gearshift.core.provider import EmbedCall, ProviderCall
 from gearshift.core.providers._openai_dialects import Dialect, LabelForm, PrefillForm, SchemaForm
 from gearshift.core.providers._openai_schema import read_schema
+from gearshift.core.providers._outgoing import invalid_request
 from gearshift.core.providers._spoken import instruction
 from gearshift.core.request import (
     Image,
@@ -31,7 +28,7 @@ from gearshift.core.request import (
     ToolChoice,
     ToolResult,
 )
-from gearshift.core.words import FailureKind, ReasoningEffort, Role, ToolMode, Truncation
+from gearshift.core.words import ReasoningEffort, Role, ToolMode, Truncation
 
 _Fields = dict[str, object]
 
@@ -105,18 +102,6 @@ def embed_request(call: EmbedCall, dialect: Dialect) -> OpenAiRequest:
     return request
 
 
-def encoded(body: Mapping[str, object]) -> bytes:
-    """Give a body as JSON.
-
-    Raises:
-        ProviderFailure: INVALID_REQUEST, when a text holds half a character (a lone surrogate).
-    """
-    try:
-        return msgspec.json.encode(body)
-    except (UnicodeEncodeError, TypeError) as error:
-        raise _invalid("the request holds text or extra fields that JSON cannot carry") from error
-
-
 # Messages
 
 
@@ -159,7 +144,7 @@ def _messages(message: Message, model: Model, dialect: Dialect) -> list[_Fields]
 
 def _image_url(image: Image, model: Model) -> str:
     if Feature.IMAGES not in model.features:
-        raise _invalid("the model does not take images")
+        raise invalid_request("the model does not take images")
     if image.data is None:
         return image.url or ""
     return f"data:{image.media_type or 'image/png'};base64,{base64.b64encode(image.data).decode()}"
@@ -169,7 +154,7 @@ def _prefill(text: str, dialect: Dialect, request: OpenAiRequest) -> _Fields:
     turn: _Fields = {"role": "assistant", "content": text}
     match dialect.prefill:
         case PrefillForm.NONE:
-            raise _invalid("the provider does not continue a partial answer")
+            raise invalid_request("the provider does not continue a partial answer")
         case PrefillForm.PREFIX:
             turn["prefix"] = True
             request.path = "/beta/chat/completions"
@@ -189,7 +174,7 @@ def _tools(call: ProviderCall, request: OpenAiRequest) -> None:
         return
     if Feature.TOOLS not in call.model.features:
         if call.tool_choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED):
-            raise _invalid("the model does not call tools")
+            raise invalid_request("the model does not call tools")
         request.notes.append("the model does not call tools; they were left out")
         return
     request.body["tools"] = [_tool(tool) for tool in call.tools]
@@ -309,7 +294,3 @@ def _json(output: JsonOutput, model: Model, dialect: Dialect, request: OpenAiReq
 
 def _schema_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64] or "answer"
-
-
-def _invalid(detail: str) -> ProviderFailure:
-    return ProviderFailure(FailureKind.INVALID_REQUEST, detail)

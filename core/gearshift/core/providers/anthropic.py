@@ -25,9 +25,10 @@ from gearshift.core.failures import ProviderFailure
 from gearshift.core.http import Http
 from gearshift.core.provider import Account, Chunk, EmbedCall, EmbedResult, ProviderCall
 from gearshift.core.providers._anthropic_request import STATE_ENCODER, AnthropicRequest, StateBlock, build
-from gearshift.core.providers._drain import drain, error_body
+from gearshift.core.providers._incoming import GatheredAnswer, require_answer
+from gearshift.core.providers._outgoing import headers_of
 from gearshift.core.providers._spoken import unwrapped_label
-from gearshift.core.providers._wire import SseSplitter, classify, cut, failure, is_html, malformed, retry_after_s
+from gearshift.core.providers._wire import SseSplitter, classify, cut, failure, malformed, retry_after_s
 from gearshift.core.words import FailureKind, FinishReason
 
 BASE_URL = "https://api.anthropic.com"
@@ -66,10 +67,7 @@ class AnthropicProvider:
         )
         answer = _Answer(request, want_reasoning=call.want_reasoning)
         try:
-            if response.status != HTTPStatus.OK:
-                raise _http_failure(response.status, response.headers, await error_body(response))
-            if is_html(response.headers.get("content-type", "")):
-                raise malformed("a web page came where the answer should be")
+            await require_answer(response, _http_failure)
             if not call.stream:
                 answer.take_whole(await response.read_all())
                 if (chunk := answer.chunk()) is not None:
@@ -84,13 +82,14 @@ class AnthropicProvider:
                 if answer.progressed:
                     answer.progressed = False
                     response.progress()
+                if answer.ended:
+                    response.finish()
                 if (chunk := answer.chunk()) is not None:
                     yield chunk
                 if answer.failed is not None:
                     raise answer.failed
                 if not data and not answer.ended:
                     raise cut()
-            await drain(response)
         finally:
             response.close()
 
@@ -107,15 +106,8 @@ class AnthropicProvider:
 
 
 def _headers(account: Account, *, stream: bool) -> dict[str, str]:
-    headers = {
-        "anthropic-version": VERSION,
-        "accept": "text/event-stream" if stream else "application/json",
-        "content-type": "application/json",
-    }
-    if account.api_key:
-        headers["authorization"] = f"Bearer {account.api_key}"
-    headers.update({name.lower(): value for name, value in account.headers.items()})
-    return headers
+    accept = "text/event-stream" if stream else "application/json"
+    return {"anthropic-version": VERSION, **headers_of(account, accept=accept)}
 
 
 # What is read. Every field may be missing or null; what is not named here is passed over.
@@ -201,26 +193,14 @@ _STOP_REASONS: Mapping[str, FinishReason] = MappingProxyType(
 )
 
 
-class _Answer:
-    """One answer as far as it has been read. Pure: it is fed events and gives chunks.
-
-    A failure is kept, not raised, so that what came before it in the same read is still given.
-    """
+class _Answer(GatheredAnswer):
+    """An answer made of content blocks; pings bring nothing."""
 
     def __init__(self, request: AnthropicRequest, *, want_reasoning: bool) -> None:
-        self.ended = False
-        self.failed: ProviderFailure | None = None
-        self.progressed = False
-        """Whether anything was written since this was last set to False."""
-        self._want_reasoning = want_reasoning
-        self._label: list[str] | None = [] if request.label_wrapped else None
+        super().__init__(request.notes, label_wrapped=request.label_wrapped, want_reasoning=want_reasoning)
         self._tail = request.prefill_tail
-        self._notes = tuple(request.notes)
-        self._next = Chunk()
-        self._anything = False
         self._blocks: dict[int, _OpenBlock] = {}
         self._state: list[StateBlock] = []
-        self._calls = 0
         self._wrote = False
         self._stop_reason = ""
         self._usage = _Usage()
@@ -276,14 +256,6 @@ class _Answer:
             self._open(index, block)
             self._shut(index)
         self._end()
-
-    def chunk(self) -> Chunk | None:
-        """Give what came since the last call; None when that was nothing but pings."""
-        if not self._anything:
-            return None
-        given, self._next, self._anything = self._next, Chunk(), False
-        given.notes, self._notes = (*self._notes, *given.notes), ()
-        return given
 
     def _open(self, index: int, block: _Block) -> None:
         self._anything = True

@@ -6,6 +6,7 @@ are scored, not written, where the model's entry has LABELS; the answer then com
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -16,7 +17,7 @@ import msgspec
 
 from gearshift.core.answer import Usage
 from gearshift.core.catalogue import Feature
-from gearshift.core.embedded.health import until_healthy
+from gearshift.core.embedded.health import until_started
 from gearshift.core.embedded.prompts import (
     Prompting,
     TextPrompt,
@@ -41,15 +42,22 @@ from gearshift.core.embedded.wire import (
     read_tokens,
     tokens_body,
 )
+from gearshift.core.errors import EmbeddedModelError
 from gearshift.core.events import TextDelta
 from gearshift.core.failures import ProviderFailure
 from gearshift.core.http import Http, HttpResponse
 from gearshift.core.provider import Account, Chunk, EmbedCall, EmbedResult, ProviderCall, Timeouts, TokenLogprob
+from gearshift.core.providers._outgoing import encoded, invalid_request
 from gearshift.core.providers._wire import SseSplitter, cut, malformed
 from gearshift.core.request import JsonOutput, LabelOutput, Message
 from gearshift.core.words import FailureKind, FinishReason
 
 _END = b"[DONE]"
+
+_LEAST_S = 0.001
+"""A timeout that has run out."""
+
+_NOBODY_LISTENS = frozenset({errno.ECONNREFUSED, errno.ENOENT})
 
 
 class EmbeddedProvider:
@@ -68,14 +76,18 @@ class EmbeddedProvider:
         self._scorer = LabelScorer()
 
     async def stream(self, call: ProviderCall) -> AsyncGenerator[Chunk]:
-        """Give the answer: scored labels as one chunk, else one chunk an upstream read, or one in all."""
+        """Give the answer: scored labels as one chunk, else one chunk an upstream read, or one in all.
+
+        Raises:
+            ProviderFailure: anything went wrong; CONNECT_TIMEOUT when the model did not come back from a restart in time.
+        """
+        upstream = self._upstream(call.account, call.timeouts, stream=call.stream)
         if isinstance(call.output, LabelOutput) and Feature.LABELS in call.model.features:
-            yield await self._label(call, call.output)
+            yield await self._label(call, call.output, upstream.post)
             return
         prompt = _prompt(call)
-        post = self._post(call.account, call.timeouts)
         body = completion_body(
-            read_tokens(await post(TOKENIZE, tokens_body(prompt.text, begin=True))),
+            read_tokens(await upstream.post(TOKENIZE, tokens_body(prompt.text, begin=True))),
             call.parameters,
             stop=prompt.stop,
             output=call.output if isinstance(call.output, JsonOutput) else None,
@@ -85,10 +97,10 @@ class EmbeddedProvider:
         )
         text = _Text(begun=bool(call.prefill))
         if not call.stream:
-            chunk = text.trimmed(read_completion(await post(COMPLETIONS, body)))
+            chunk = text.trimmed(read_completion(await upstream.post(COMPLETIONS, body)))
             yield chunk
             return
-        response = await self._open(call.account, call.timeouts, COMPLETIONS, body, stream=True)
+        response = await upstream.open(COMPLETIONS, body, stream=True)
         try:
             events = SseSplitter()
             while True:
@@ -109,13 +121,20 @@ class EmbeddedProvider:
             response.close()
 
     async def embed(self, call: EmbedCall) -> EmbedResult:
-        """Give one vector an input; a text longer than a window is the mean of its windows."""
-        post = self._post(call.account, call.timeouts)
+        """Give one vector an input; a text longer than a window is the mean of its windows.
+
+        Raises:
+            ProviderFailure: as `stream`.
+        """
+        post = self._upstream(call.account, call.timeouts, stream=False).post
         cuts = [
             windows(read_tokens(await post(TOKENIZE, tokens_body(text, begin=True))), self._window_tokens)
             for text in call.inputs
         ]
-        found, used = read_embeddings(await post(EMBEDDINGS, embeddings_body([row for cut in cuts for row in cut])))
+        rows = [row for cut in cuts for row in cut]
+        found, used = read_embeddings(await post(EMBEDDINGS, embeddings_body(rows)))
+        if len(found) != len(rows):
+            raise malformed(f"the embedded model gave {len(found)} vectors for {len(rows)} texts")
         vectors: list[tuple[float, ...]] = []
         at = 0
         for pieces in cuts:
@@ -126,10 +145,16 @@ class EmbeddedProvider:
     async def aclose(self) -> None:
         """Do nothing: the connections are their owner's."""
 
-    async def _label(self, call: ProviderCall, output: LabelOutput) -> Chunk:
+    def _upstream(self, account: Account, timeouts: Timeouts, *, stream: bool) -> _Upstream:
+        base_url = self._base_url or account.base_url
+        if not base_url:
+            raise ProviderFailure(FailureKind.CONNECTION, "the embedded model is not running")
+        return _Upstream(self._http, base_url, timeouts, stream=stream)
+
+    async def _label(self, call: ProviderCall, output: LabelOutput, post: Post) -> Chunk:
         prompting = Prompting.from_options(call.model.options)
         scores = await self._scorer.score(
-            self._post(call.account, call.timeouts),
+            post,
             label_prompt(_system(call), output, prompting=prompting),
             input_text(call.messages),
             output.labels,
@@ -144,42 +169,95 @@ class EmbeddedProvider:
             label_probabilities=scores.probabilities,
         )
 
-    def _post(self, account: Account, timeouts: Timeouts) -> Post:
-        async def post(path: str, body: dict[str, Any]) -> Mapping[str, Any]:
-            response = await self._open(account, timeouts, path, body, stream=False)
+
+class _Upstream:
+    """The requests of one call, which keep its timeouts together: one call takes up to hundreds of them.
+
+    Args:
+        stream: the first token is due within `first_token_s` of now; else the whole answer within `total_s`.
+    """
+
+    def __init__(self, http: Http, base_url: str, timeouts: Timeouts, *, stream: bool) -> None:
+        self._http = http
+        self._base_url = base_url
+        self._socket = Path(base_url.removeprefix("unix://"))
+        self._timeouts = timeouts
+        self._stream = stream
+        self._began = anyio.current_time()
+
+    async def post(self, path: str, body: dict[str, Any]) -> Mapping[str, Any]:
+        """Send a body and give the whole answer.
+
+        Raises:
+            ProviderFailure: as `EmbeddedProvider.stream`.
+        """
+        try:
+            response = await self.open(path, body, stream=False)
             try:
                 return _decoded(await response.read_all())
             finally:
                 response.close()
+        except ProviderFailure as failure:
+            if failure.kind is not FailureKind.TOTAL_TIMEOUT:
+                raise
+            due_s = self._timeouts.first_token_s if self._stream else self._timeouts.total_s
+            kind = FailureKind.FIRST_TOKEN_TIMEOUT if self._stream else FailureKind.TOTAL_TIMEOUT
+            raise ProviderFailure(kind, f"the embedded model did not answer within {due_s:g} s") from failure
 
-        return post
+    async def open(self, path: str, body: dict[str, Any], *, stream: bool) -> HttpResponse:
+        """Send a body; only a success comes back.
 
-    async def _open(
-        self, account: Account, timeouts: Timeouts, path: str, body: dict[str, Any], *, stream: bool
-    ) -> HttpResponse:
-        base_url = self._base_url or account.base_url
-        if not base_url:
-            raise ProviderFailure(FailureKind.CONNECTION, "the embedded model is not running")
-        socket = Path(base_url.removeprefix("unix://"))
-        if not _is_there(socket):  # it is starting, or starting again
-            with anyio.move_on_after(timeouts.first_token_s) as patience:
-                await until_healthy(socket)
-            if patience.cancelled_caught:
-                detail = f"the embedded model did not start within {timeouts.first_token_s:g} s"
-                raise ProviderFailure(FailureKind.CONNECT_TIMEOUT, detail)
-        response = await self._http.open(
-            url=f"{base_url}{path}",
-            headers=HEADERS,
-            body=msgspec.json.encode(body),
-            timeouts=timeouts,
-            stream=stream,
-        )
+        Raises:
+            ProviderFailure: as `EmbeddedProvider.stream`.
+        """
+        content = encoded(body)
+        if not _is_there(self._socket):  # it is starting, or starting again
+            await self._until_started()
+        try:
+            response = await self._send(path, content, stream=stream)
+        except ProviderFailure as failure:
+            # It died a moment ago, and its socket has not been taken away yet.
+            if not _is_harmless(path, failure):
+                raise
+            await self._until_started()
+            response = await self._send(path, content, stream=stream)
         if response.status == HTTPStatus.OK:
             return response
         try:
             raise read_failure(response.status, _decoded(await response.read_all()))
         finally:
             response.close()
+
+    async def _send(self, path: str, body: bytes, *, stream: bool) -> HttpResponse:
+        return await self._http.open(
+            url=f"{self._base_url}{path}",
+            headers=HEADERS,
+            body=body,
+            timeouts=self._left(preparing=self._stream and not stream),
+            stream=stream,
+        )
+
+    async def _until_started(self) -> None:
+        with anyio.move_on_after(self._left().first_token_s):
+            try:
+                await until_started(self._socket)
+            except EmbeddedModelError as error:
+                raise ProviderFailure(FailureKind.CONNECTION, error.message) from error
+            return
+        waited_s = self._timeouts.first_token_s
+        detail = f"the embedded model did not start within {waited_s:g} s; `gearshift status` shows why"
+        raise ProviderFailure(FailureKind.CONNECT_TIMEOUT, detail)
+
+    def _left(self, *, preparing: bool = False) -> Timeouts:
+        """Give what is left of the call's timeouts; what prepares a stream has only the time to its first token."""
+        gone_s, whole = anyio.current_time() - self._began, self._timeouts
+        first_s, total_s = (max(_LEAST_S, each - gone_s) for each in (whole.first_token_s, whole.total_s))
+        return Timeouts(
+            connect_s=whole.connect_s,
+            first_token_s=first_s,
+            idle_s=whole.idle_s,
+            total_s=min(first_s, total_s) if preparing else total_s,
+        )
 
 
 class _Text:
@@ -202,7 +280,9 @@ def _prompt(call: ProviderCall) -> TextPrompt:
     prompting = Prompting.from_options(call.model.options)
     match call.output:
         case JsonOutput() as output:
-            return json_prompt(_system(call), messages, output, prompting=prompting, prefill=call.prefill)
+            if call.prefill:  # the grammar would begin the document again
+                raise invalid_request("the embedded model cannot continue JSON that was begun")
+            return json_prompt(_system(call), messages, output, prompting=prompting)
         case LabelOutput() as output:
             text = label_prompt(_system(call), output, prompting=prompting).fill(input_text(messages))
             return TextPrompt(text=text, stop=("\n",))
@@ -231,3 +311,10 @@ def _decoded(data: bytes) -> Mapping[str, Any]:
 
 def _is_there(path: Path) -> bool:
     return path.exists()
+
+
+def _is_harmless(path: str, failure: ProviderFailure) -> bool:
+    """Tell whether the model was not asked yet: nobody listened, or it was only to split a text into tokens."""
+    cause = failure.__cause__
+    refused = isinstance(cause, OSError) and cause.errno in _NOBODY_LISTENS
+    return refused or (path == TOKENIZE and failure.kind is FailureKind.CONNECTION)

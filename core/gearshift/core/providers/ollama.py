@@ -18,7 +18,6 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from types import MappingProxyType
 
 import msgspec
@@ -28,10 +27,11 @@ from gearshift.core.catalogue import Feature
 from gearshift.core.events import ReasoningDelta, TextDelta, ToolCallFragment
 from gearshift.core.failures import ProviderFailure
 from gearshift.core.http import Http
-from gearshift.core.provider import Account, Chunk, EmbedCall, EmbedResult, ProviderCall, TokenLogprob
-from gearshift.core.providers._drain import drain, error_body
+from gearshift.core.provider import Chunk, EmbedCall, EmbedResult, ProviderCall, TokenLogprob
+from gearshift.core.providers._incoming import GatheredAnswer, require_answer
+from gearshift.core.providers._outgoing import encoded, headers_of, invalid_request, json_object
 from gearshift.core.providers._spoken import instruction, label_schema, unwrapped_label
-from gearshift.core.providers._wire import LineSplitter, classify, cut, failure, is_html, malformed, retry_after_s
+from gearshift.core.providers._wire import LineSplitter, classify, cut, failure, malformed, retry_after_s
 from gearshift.core.request import Image, LabelOutput, Message, Text, ToolCall, ToolResult
 from gearshift.core.words import FailureKind, FinishReason, ReasoningEffort, Role, ToolMode, Truncation
 
@@ -62,17 +62,14 @@ class OllamaProvider:
         request = _chat_request(call)
         response = await self._http.open(
             url=f"{call.account.base_url or BASE_URL}/api/chat",
-            headers=_headers(call.account),
+            headers=headers_of(call.account),
             body=request.body,
             timeouts=call.timeouts,
             stream=call.stream,
         )
-        answer = _Answer(request, want_reasoning=call.want_reasoning)
+        answer = _Answer(request.notes, label_wrapped=request.label_wrapped, want_reasoning=call.want_reasoning)
         try:
-            if response.status != HTTPStatus.OK:
-                raise _http_failure(response.status, response.headers, await error_body(response))
-            if is_html(response.headers.get("content-type", "")):
-                raise malformed("a web page came where the answer should be")
+            await require_answer(response, _http_failure)
             lines = LineSplitter()
             while not answer.ended:
                 data = await (response.read() if call.stream else response.read_all())
@@ -81,13 +78,14 @@ class OllamaProvider:
                 if answer.progressed:
                     answer.progressed = False
                     response.progress()
+                if answer.ended:
+                    response.finish()
                 if (chunk := answer.chunk()) is not None:
                     yield chunk
                 if answer.failed is not None:
                     raise answer.failed
                 if last and not answer.ended:
                     raise cut()
-            await drain(response)
         finally:
             response.close()
 
@@ -109,14 +107,13 @@ class OllamaProvider:
         body.update(call.extra_body)
         response = await self._http.open(
             url=f"{call.account.base_url or BASE_URL}/api/embed",
-            headers=_headers(call.account),
-            body=_encoded(body),
+            headers=headers_of(call.account),
+            body=encoded(body),
             timeouts=call.timeouts,
             stream=False,
         )
         try:
-            if response.status != HTTPStatus.OK:
-                raise _http_failure(response.status, response.headers, await error_body(response))
+            await require_answer(response, _http_failure)
             data = await response.read_all()
         finally:
             response.close()
@@ -132,14 +129,6 @@ class OllamaProvider:
 
     async def aclose(self) -> None:
         """Do nothing: the connections are the shared layer's."""
-
-
-def _headers(account: Account) -> dict[str, str]:
-    headers = {"accept": "application/json", "content-type": "application/json"}
-    if account.api_key:
-        headers["authorization"] = f"Bearer {account.api_key}"
-    headers.update({name.lower(): value for name, value in account.headers.items()})
-    return headers
 
 
 @dataclass(slots=True)
@@ -168,7 +157,7 @@ def _chat_request(call: ProviderCall) -> _ChatRequest:
         body["logprobs"] = True
         body["top_logprobs"] = _TOP_LOGPROBS
     body.update(call.extra_body)
-    built.body = _encoded(body)
+    built.body = encoded(body)
     return built
 
 
@@ -184,7 +173,7 @@ def _format(call: ProviderCall, body: _Block, built: _ChatRequest) -> str:
         built.label_wrapped = True
         return instruction(output, enforced=True)
     if output.schema and Feature.JSON_SCHEMA in features:
-        body["format"] = _object(output.schema, "the schema is")
+        body["format"] = json_object(output.schema, "the schema is")
     elif features & {Feature.JSON_SCHEMA, Feature.JSON_OBJECT}:
         body["format"] = "json"
     # Ollama's grammar shapes the answer but tells the model nothing, so the schema is said in any case.
@@ -202,7 +191,7 @@ def _messages(call: ProviderCall, spoken: str) -> list[_Block]:
         messages.extend(_turn(message, names))
     if call.prefill:
         if Feature.PREFILL not in call.model.features:
-            raise _invalid("the model cannot continue an answer that was begun")
+            raise invalid_request("the model cannot continue an answer that was begun")
         messages.append({"role": "assistant", "content": call.prefill})
     return messages
 
@@ -219,11 +208,11 @@ def _turn(message: Message, names: dict[str, str]) -> list[_Block]:
                 texts.append(part.text)
             case Image():
                 if part.data is None:
-                    raise _invalid("Ollama does not fetch images: send their bytes instead of a URL")
+                    raise invalid_request("Ollama does not fetch images: send their bytes instead of a URL")
                 images.append(base64.b64encode(part.data).decode())
             case ToolCall():
                 names[part.id] = part.name
-                arguments = _object(part.arguments, f"the arguments of the tool call {part.id} are")
+                arguments = json_object(part.arguments, f"the arguments of the tool call {part.id} are")
                 calls.append({"id": part.id, "function": {"name": part.name, "arguments": arguments}})
             case ToolResult():
                 result: _Block = {"role": "tool", "content": part.content, "tool_call_id": part.tool_call_id}
@@ -262,7 +251,7 @@ def _tools(call: ProviderCall, body: _Block, built: _ChatRequest) -> None:
                 "parameters": {
                     "type": "object",
                     "properties": {},
-                    **_object(tool.parameters_schema, f"the parameters of the tool {tool.name} are"),
+                    **json_object(tool.parameters_schema, f"the parameters of the tool {tool.name} are"),
                 },
             },
         }
@@ -307,24 +296,6 @@ def _think(call: ProviderCall, built: _ChatRequest) -> bool | str | None:
     if effort is ReasoningEffort.NONE:
         return False
     return effort.word if call.model.options.get("think") == "levels" else True
-
-
-def _encoded(body: _Block) -> bytes:
-    try:
-        return msgspec.json.encode(body)
-    except UnicodeEncodeError as error:
-        raise _invalid("the request holds half a character") from error
-
-
-def _object(text: str, what: str) -> _Block:
-    try:
-        return msgspec.json.decode(text or "{}", type=dict[str, object])
-    except msgspec.DecodeError as error:
-        raise _invalid(f"{what} not a JSON object") from error
-
-
-def _invalid(detail: str) -> ProviderFailure:
-    return ProviderFailure(FailureKind.INVALID_REQUEST, detail)
 
 
 # What is read. Every field may be missing or null; what is not named here is passed over.
@@ -378,23 +349,8 @@ _EMBEDDED = msgspec.json.Decoder(_Embedded)
 _DONE_REASONS: Mapping[str, FinishReason] = MappingProxyType({"stop": FinishReason.STOP, "length": FinishReason.LENGTH})
 
 
-class _Answer:
-    """One answer as far as it has been read. Pure: it is fed lines and gives chunks.
-
-    A failure is kept, not raised, so that what came before it in the same read is still given.
-    """
-
-    def __init__(self, request: _ChatRequest, *, want_reasoning: bool) -> None:
-        self.ended = False
-        self.failed: ProviderFailure | None = None
-        self.progressed = False
-        """Whether anything was written since this was last set to False."""
-        self._want_reasoning = want_reasoning
-        self._label: list[str] | None = [] if request.label_wrapped else None
-        self._notes = tuple(request.notes)
-        self._next = Chunk()
-        self._anything = False
-        self._calls = 0
+class _Answer(GatheredAnswer):
+    """An answer made of lines."""
 
     def take(self, lines: Sequence[bytes]) -> None:
         """Read lines, up to the first failure or the end."""
@@ -409,14 +365,6 @@ class _Answer:
             self._line(line)
             if self.ended or self.failed is not None:
                 return
-
-    def chunk(self) -> Chunk | None:
-        """Give what came since the last call; None when that was nothing."""
-        if not self._anything:
-            return None
-        given, self._next, self._anything = self._next, Chunk(), False
-        given.notes, self._notes = (*self._notes, *given.notes), ()
-        return given
 
     def _line(self, line: _Line) -> None:
         if line.error is not None:

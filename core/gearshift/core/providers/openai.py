@@ -7,19 +7,17 @@ back is read in `_openai_answer.py`, both pure. Here is only the order of things
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
-from http import HTTPStatus
+from collections.abc import AsyncGenerator, Mapping
 
 from gearshift.core.failures import ProviderFailure
 from gearshift.core.http import Http, HttpResponse
 from gearshift.core.provider import Account, Chunk, EmbedCall, EmbedResult, ProviderCall, Timeouts
+from gearshift.core.providers._incoming import require_answer
 from gearshift.core.providers._openai_answer import AnswerFold, kind_of_error, vectors
 from gearshift.core.providers._openai_dialects import DIALECTS, Dialect
-from gearshift.core.providers._openai_request import chat_request, embed_request, encoded
-from gearshift.core.providers._wire import SseSplitter, failure, is_html, is_json, malformed, retry_after_s
-
-_ERROR_LIMIT = 1024 * 1024
-"""Longest error answer that is read, bytes."""
+from gearshift.core.providers._openai_request import chat_request, embed_request
+from gearshift.core.providers._outgoing import encoded, headers_of
+from gearshift.core.providers._wire import SseSplitter, failure, is_json, retry_after_s
 
 
 class OpenAiProvider:
@@ -52,7 +50,6 @@ class OpenAiProvider:
         body = encoded(request.body)
         response = await self._open(call.account, call.timeouts, request.path, body, stream=call.stream)
         try:
-            _check_page(response)
             if call.stream and not is_json(response.headers.get("content-type", "")):
                 splitter = SseSplitter()
                 while not fold.done:
@@ -101,7 +98,6 @@ class OpenAiProvider:
         """
         response = await self._open(account, timeouts, path, body, stream=False)
         try:
-            _check_page(response)
             return await response.read_all()
         finally:
             response.close()
@@ -113,20 +109,16 @@ class OpenAiProvider:
         self, account: Account, timeouts: Timeouts, path: str, body: bytes, *, stream: bool
     ) -> HttpResponse:
         """Send a request; only a success comes back."""
-        headers = {"accept": "text/event-stream" if stream else "application/json"}
-        if account.api_key:
-            headers["authorization"] = f"Bearer {account.api_key}"
-        for name, value in account.headers.items():
-            headers[name.lower()] = value
+        headers = headers_of(account, accept="text/event-stream" if stream else "application/json")
         response = await self._http.open(
             url=_url(account.base_url, path), headers=headers, body=body, timeouts=timeouts, stream=stream
         )
-        if response.status == HTTPStatus.OK:
-            return response
         try:
-            raise await _refused(response)
-        finally:
+            await require_answer(response, _failure_of)
+        except BaseException:
             response.close()
+            raise
+        return response
 
 
 def _url(base_url: str, path: str) -> str:
@@ -139,21 +131,6 @@ def _url(base_url: str, path: str) -> str:
     return base + path
 
 
-def _check_page(response: HttpResponse) -> None:
-    if is_html(response.headers.get("content-type", "")):
-        raise malformed("a web page came instead of an answer; check the base URL", status=response.status)
-
-
-async def _refused(response: HttpResponse) -> ProviderFailure:
+def _failure_of(status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
     """Give the failure that an error answer means."""
-    status = response.status
-    if status < HTTPStatus.BAD_REQUEST:
-        return malformed(
-            "the provider answered neither with success nor with an error; check the base URL", status=status
-        )
-    try:
-        body = await response.read_all(_ERROR_LIMIT)
-    except ProviderFailure:  # the status has said enough
-        body = b""
-    kind = kind_of_error(status, body)
-    return failure(kind, status=status, retry_after_s=retry_after_s(response.headers, now=time.time()))
+    return failure(kind_of_error(status, body), status=status, retry_after_s=retry_after_s(headers, now=time.time()))

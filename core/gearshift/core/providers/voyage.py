@@ -11,7 +11,7 @@ from gearshift.core.failures import ProviderFailure
 from gearshift.core.http import Http
 from gearshift.core.provider import Chunk, EmbedCall, EmbedResult, ProviderCall
 from gearshift.core.providers._openai_answer import vectors
-from gearshift.core.providers._openai_request import encoded
+from gearshift.core.providers._outgoing import encoded
 from gearshift.core.providers.openai import OpenAiProvider
 from gearshift.core.words import FailureKind, InputType, Truncation
 

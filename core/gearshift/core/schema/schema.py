@@ -5,18 +5,21 @@ within the limits, with a verdict or a typed error.
 """
 
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gearshift.core.schema.errors import CheckLimitError
 from gearshift.core.schema.issue import Report, SchemaIssue
 from gearshift.core.schema.limits import SchemaLimits
 from gearshift.core.schema.node import Run, SchemaNode
 
+if TYPE_CHECKING:
+    from gearshift.core.schema.streaming.plans import Plans
+
 
 class Schema:
     """One JSON Schema, compiled."""
 
-    __slots__ = ("canonical", "limits", "nodes", "root")
+    __slots__ = ("canonical", "limits", "nodes", "plans", "root")
 
     def __init__(
         self, *, root: SchemaNode, nodes: tuple[SchemaNode, ...], canonical: str, limits: SchemaLimits
@@ -27,6 +30,8 @@ class Schema:
         self.canonical = canonical
         """The schema as canonical JSON."""
         self.limits = limits
+        self.plans: Plans | None = None
+        """How to check a document while it streams; made, once, when one does."""
 
     @property
     def digest(self) -> str:

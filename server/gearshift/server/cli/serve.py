@@ -142,24 +142,17 @@ def progress_on(write: Callable[[str], object]) -> Callable[[Progress], None]:
 
 
 async def _serve(found: Configured) -> None:
-    blueprint = found.blueprint
-    write = sys.stderr.write
-    write(f"gearshift {service_version()}, configured by {found.source}\n")
-    for notice in found.notices:
-        write(f"  {notice}\n")
-    if any(spec.kind == "embedded" for spec in blueprint.providers.values()):
-        terms = gemma_terms()
-        write(f"  {terms.model}: {terms.notice}\n")
-    told = _Told()
+    write, told = sys.stderr.write, _Told()
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        _introduce(found)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_heed, signals, told, tasks.cancel_scope)
-            async with running_app(blueprint, read=found.read, progress=progress_on(write)) as app:
+            async with running_app(found.blueprint, read=found.read, progress=progress_on(write)) as app:
+                told.app = app
                 _tell(app, found)
                 # What is alive now stays: the collector need not look at it again.
                 gc.collect()
                 gc.freeze()
-                told.app = app
                 await told.stop.wait()
                 write("stopping: calls that run may finish\n")
 
@@ -186,6 +179,16 @@ async def _heed(signals: AsyncIterator[signal.Signals], told: _Told, whole: anyi
         else:
             told.stop.set()
             return
+
+
+def _introduce(found: Configured) -> None:
+    write = sys.stderr.write
+    write(f"gearshift {service_version()}, configured by {found.source}\n")
+    for notice in found.notices:
+        write(f"  {notice}\n")
+    if any(spec.kind == "embedded" for spec in found.blueprint.providers.values()):
+        terms = gemma_terms()
+        write(f"  {terms.model}: {terms.notice}\n")
 
 
 def _tell(app: App, found: Configured) -> None:

@@ -1,0 +1,108 @@
+"""What a request asks, whatever the wire format."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gearshift.server.simulator.faults import Form
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A request for an answer or for vectors.
+
+    Args:
+        model: its name on the wire.
+        system / texts: the system prompt, and the turns' texts, oldest first; for vectors, the inputs.
+        prefill: what the answer begins with already, where the last turn is the assistant's.
+        max_tokens: most tokens of the answer; None is no limit.
+        labels: the answer must be one of these.
+        schema: the answer must be JSON that fits; `json` alone asks for any JSON object.
+        wraps_label: the label is asked for as JSON, bare or in an object, by the schema.
+        counts: the client wants its tokens counted in a stream.
+        dimensions: of the vectors; None is the model's own.
+    """
+
+    form: Form
+    model: str
+    system: str = ""
+    texts: tuple[str, ...] = ()
+    prefill: str = ""
+    max_tokens: int | None = None
+    labels: tuple[str, ...] = ()
+    schema: object = None
+    json: bool = False
+    logprobs: bool = False
+    counts: bool = True
+    dimensions: int | None = None
+    stops: tuple[str, ...] = field(default=())
+
+    @property
+    def question(self) -> str:
+        """The last turn."""
+        return self.texts[-1] if self.texts else ""
+
+    @property
+    def prompt(self) -> str:
+        """All that the model reads."""
+        return "\n".join(part for part in (self.system, *self.texts, self.prefill) if part)
+
+    @property
+    def characters(self) -> int:
+        """Characters of all that the model reads."""
+        return len(self.system) + sum(map(len, self.texts)) + len(self.prefill)
+
+
+class BadRequestError(Exception):
+    """Raised when a request is not what its wire format says; the message may be shown."""
+
+
+def enumerated(schema: object) -> tuple[str, ...]:
+    """Give the labels that a schema asks for: an enumeration of texts, bare or as the only property; else none."""
+    if not isinstance(schema, dict):
+        return ()
+    known: dict[str, object] = schema  # pyright: ignore[reportUnknownVariableType]
+    properties = known.get("properties")
+    if isinstance(properties, dict) and len(properties) == 1:  # pyright: ignore[reportUnknownArgumentType]
+        return enumerated(next(iter(properties.values())))  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    values = known.get("enum")
+    if not isinstance(values, list) or not values:
+        return ()
+    texts = [value for value in values if isinstance(value, str)]  # pyright: ignore[reportUnknownVariableType]
+    return tuple(texts) if len(texts) == len(values) else ()  # pyright: ignore[reportUnknownArgumentType]
+
+
+_SPOKEN = re.compile(r"\b(?:labels?|categor(?:y|ies)|classes|options)\b[^\n]*\n((?:[ \t]*[-*] [^\n]+\n?){2,})", re.IGNORECASE)
+_ALTERNATIVE = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_ESCAPED = re.compile(r"\\(?:U([0-9A-F]{8})|(.))")
+
+
+def spoken_labels(system: str) -> tuple[str, ...]:
+    """Give labels that a prompt lists: a line that names them, then two or more that begin with a dash."""
+    found = _SPOKEN.search(system)
+    return tuple(line.strip()[2:].strip() for line in found[1].splitlines() if line.strip()) if found else ()
+
+
+def grammar_labels(grammar: str) -> tuple[str, ...]:
+    """Give the labels of a GBNF grammar that is a choice of literals."""
+    if not grammar.startswith("root ::= ") or _ALTERNATIVE.sub("", grammar[9:]).strip(" |"):
+        return ()
+    return tuple(
+        _ESCAPED.sub(lambda part: chr(int(part[1], 16)) if part[1] else part[2], match)
+        for match in _ALTERNATIVE.findall(grammar)
+    )
+
+
+def texts_of(content: object) -> str:
+    """Give the text of a message's content: a string, or a list of blocks of which some are text."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, Sequence):
+        return ""
+    pieces: list[str] = []
+    for block in content:  # pyright: ignore[reportUnknownVariableType]
+        if isinstance(block, dict) and isinstance(text := block.get("text"), str):  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+            pieces.append(text)
+    return "\n\n".join(pieces)
