@@ -23,7 +23,7 @@ from bench.speed.report import as_json, as_text
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.speed", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.speed", description="Measure Gearshift's speed and size.")
     parser.add_argument("--quick", action="store_true", help="one short round: a look, not a measurement")
     parser.add_argument("--rounds", type=int, metavar="N", help="how many rounds (default 3)")
     parser.add_argument("--seconds", type=float, metavar="S", help="how long each case of a round takes (default 3)")

@@ -1,6 +1,6 @@
 """(a) Bare grpc.aio: the same messages, no upstream, no code between; the limit of what grpc.aio can do.
 
-    python -m bench.speed.echo PORT
+python -m bench.speed.echo PORT
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Echo(router_pb2_grpc.RouterServiceServicer):
 async def serve(port: int) -> None:
     """Serve until killed."""
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    router_pb2_grpc.add_RouterServiceServicer_to_server(Echo(), server)
+    router_pb2_grpc.add_RouterServiceServicer_to_server(Echo(), server)  # type: ignore[abstract] # pyright: ignore[reportAbstractUsage]
     server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
     gc.freeze()

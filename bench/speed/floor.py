@@ -85,7 +85,8 @@ async def serve(port: int, upstream: int) -> None:
     connector = aiohttp.TCPConnector(limit=256)
     async with aiohttp.ClientSession(connector=connector) as session:
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-        floor = Floor(session, f"http://127.0.0.1:{upstream}/v1/chat/completions")
+        url = f"http://127.0.0.1:{upstream}/v1/chat/completions"
+        floor = Floor(session, url)  # type: ignore[abstract] # pyright: ignore[reportAbstractUsage]
         router_pb2_grpc.add_RouterServiceServicer_to_server(floor, server)
         server.add_insecure_port(f"127.0.0.1:{port}")
         await server.start()

@@ -45,8 +45,8 @@ class Target:
     """One server, by its channel."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._route = channel.unary_unary(_ROUTE)
-        self._stream = channel.unary_stream(_STREAM)
+        self._route: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_ROUTE)
+        self._stream: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(_STREAM)
 
     async def check(self) -> None:
         """Make one call of each kind and see that its answer is the upstream's.

@@ -5,6 +5,8 @@ Rules: every server under test and the fake upstream use these and nothing else,
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import msgspec
 
 from gearshift.v1 import call_pb2, router_pb2, task_pb2
@@ -60,7 +62,7 @@ def stream_request(task_id: str) -> bytes:
 def pieces() -> list[str]:
     """Give the answer in CHUNKS pieces."""
     edges = [len(ANSWER) * index // CHUNKS for index in range(CHUNKS + 1)]
-    return [ANSWER[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [ANSWER[start:end] for start, end in pairwise(edges)]
 
 
 def whole_json() -> bytes:

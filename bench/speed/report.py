@@ -53,9 +53,7 @@ def as_json(results: Results) -> dict[str, object]:
         "machine": machine(),
         "versions": versions(),
         "servers": {name: results[name].values for name in SERVERS},
-        "ratios": {
-            against: {name: ratios(results, name, against) for name in _RATIOS} for against in (ECHO, FLOOR)
-        },
+        "ratios": {against: {name: ratios(results, name, against) for name in _RATIOS} for against in (ECHO, FLOOR)},
         "goals": [
             {"goal": goal, "most": most, "measured": measured, "met": measured <= most}
             for goal, measured, most in _judged(results)
@@ -66,7 +64,10 @@ def as_json(results: Results) -> dict[str, object]:
 def as_text(results: Results) -> str:
     """Give the tables."""
     lines = [f"{machine()}; {', '.join(f'{name} {value}' for name, value in versions().items())}", ""]
-    lines += ["| median (least-most) | (a) echo | (b) floor | (c) gearshift | c/a | c/b |", "|---|---:|---:|---:|---:|---:|"]
+    lines += [
+        "| median (least-most) | (a) echo | (b) floor | (c) gearshift | c/a | c/b |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
     for name, title in _MEASURES:
         cells = [_cell(results[server].values[name]) for server in SERVERS]
         for against in (ECHO, FLOOR):

@@ -266,7 +266,7 @@ async def test_a_wait_that_is_vain_ends_at_once() -> None:
     admission = Admission()
     of = limited(requests_per_minute=1)
     settle(leave(admission, of))
-    with anyio.fail_after(1):
+    with anyio.fail_after(5):
         got = await admission.admit(of, _ONE, (), until=time.monotonic() + 20)
     assert isinstance(got, Refusal)
     assert got.wait_s > 50
@@ -276,7 +276,7 @@ async def test_waiting_ends_in_time() -> None:
     admission = Admission()
     of = limited(concurrency=1)
     leave(admission, of)
-    with anyio.fail_after(1):
+    with anyio.fail_after(5):
         got = await admission.admit(of, _ONE, (), until=time.monotonic() + 0.02)
     assert isinstance(got, Refusal)
     assert admission.guards()[0].waiting == 0
@@ -368,3 +368,29 @@ def test_places_are_never_lost_nor_given_twice(steps: list[tuple[str, int, int]]
         assert guard.figures.in_flight == len(open_permits)
         assert guard.buckets[0].level(0.0) == concurrency - len(open_permits)
         assert tenant[0].level(0.0) == concurrency + 1 - len(open_permits)
+
+
+# -- money -------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_limit_on_spending_refuses_what_has_no_known_price() -> None:
+    admission = Admission()
+    unknown = Amounts(10, None)
+    got = refused(admission, limited(usd_per_day=Decimal(1)), unknown)
+    assert (got.reason, got.wait_s) == ("cap", float("inf"))
+    assert "price of m0 is unknown" in got.limit
+    tenant = buckets_of(LimitsConfig(usd_per_day=Decimal(1)), time.monotonic())
+    assert refused(admission, stage(1), unknown, tenant).reason == "cap"
+    leave(admission, stage(1), unknown)
+    # A machine of one's own costs time, which is no spending.
+    own = changed(stage(2), model=changed(stage(2).model, self_hosted=True))
+    leave(admission, own, unknown, tenant)
+
+
+async def test_a_spent_budget_is_passed_over_until_midnight() -> None:
+    admission = Admission()
+    of = limited(usd_per_day=Decimal(1))
+    settle(leave(admission, of), cost="1.5")
+    got = refused(admission, of)
+    assert (got.reason, got.limit) == ("limit", "cost of p0/default/m0")
+    assert 0 < got.wait_s <= 86_400

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gearshift.core.buckets import Concurrency, TokenBucket
+from gearshift.core.buckets import Concurrency, DailyBudget, TokenBucket
 
 
 def _bucket(capacity: float = 10.0, refill: float = 2.0) -> TokenBucket:
@@ -87,3 +87,54 @@ def test_concurrency_is_a_number_of_places() -> None:
     places.settle(1, 1, 0.0)
     assert places.wait_for(1, 0.0) == 0
     assert places.level(0.0) == 1
+
+
+_MIDNIGHT = 20_000 * 86_400.0
+
+
+def _budget(capacity: float = 1.0, now: float = 100.0) -> DailyBudget:
+    """A budget whose clock says `now` 3,600 s before midnight."""
+    return DailyBudget(capacity=capacity, epoch_offset=_MIDNIGHT - 3600 - now, now=now)
+
+
+def test_a_budget_begins_anew_at_midnight() -> None:
+    budget = _budget()
+    budget.take(0.75, 100.0)
+    assert budget.wait_for(0.25, 100.0) == 0
+    assert budget.wait_for(0.5, 100.0) == pytest.approx(3600)
+    assert budget.wait_for(0.5, 3699.0) == pytest.approx(1)
+    assert budget.wait_for(0.5, 3700.0) == 0
+    assert budget.level(3700.0) == 1.0
+
+
+def test_no_more_than_the_budget_is_given_in_a_day() -> None:
+    budget, given = _budget(), 0.0
+    for second in range(3600):
+        if budget.wait_for(0.1, 100.0 + second) == 0:
+            budget.take(0.1, 100.0 + second)
+            budget.settle(0.1, 0.1, 100.0 + second)
+            given += 0.1
+    assert given == pytest.approx(1.0)
+
+
+def test_what_costs_more_than_the_budget_is_never_let_through() -> None:
+    assert _budget().wait_for(1.5, 100.0) == float("inf")
+
+
+def test_a_spent_budget_lets_nothing_through() -> None:
+    budget = _budget()
+    budget.take(0.5, 100.0)
+    budget.settle(0.5, 1.25, 100.0)
+    assert budget.level(100.0) == pytest.approx(-0.25)
+    assert budget.wait_for(0.0, 100.0) == pytest.approx(3600)
+    assert _budget(0.0).wait_for(0.0, 100.0) > 0
+
+
+def test_a_budget_takes_back_what_was_not_used() -> None:
+    budget = _budget()
+    budget.take(0.5, 100.0)
+    budget.settle(0.5, 0.125, 100.0)
+    assert budget.level(100.0) == pytest.approx(0.875)
+    budget.take(0.5, 3600.0)
+    budget.settle(0.5, 0.1, 3800.0)  # it ended on the next day
+    assert budget.level(3800.0) == 1.0

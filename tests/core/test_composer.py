@@ -183,10 +183,22 @@ def test_checkpoints_stand_at_seams_only() -> None:
     stream.begin()
     assert stream.feed(text("Hello"), 1, 0.0) == [Delta(1, (TextDelta("Hello"),), 0)]
     assert stream.feed(text("ish"), 1, 0.0) == [Delta(2, (TextDelta("ish"),), 0)]
-    assert stream.feed(text(" wor"), 1, 0.0) == [Checkpoint(2), Delta(3, (TextDelta(" wor"),), 0)]
+    assert stream.feed(text(" wor"), 1, 0.0) == [Delta(3, (TextDelta(" wor"),), 0)]
     assert stream.feed(text("ld "), 1, 0.0) == [Delta(4, (TextDelta("ld "),), 0)]
     assert stream.feed(text(" again"), 1, 0.0) == [Delta(5, (TextDelta(" again"),), 0)]
+    assert stream.pass_window(100) == [Checkpoint(2)]
     assert stream.committed_text() == "Helloish"
+    assert stream.pass_window(100) == []
+
+
+def test_checkpoints_trail_what_a_later_window_may_still_find() -> None:
+    stream = composer(commit=True)
+    stream.begin()
+    for piece in ("One", " two", " three"):
+        stream.feed(text(piece), 1, 0.0)
+    assert stream.pass_window(2) == []
+    assert stream.pass_window(6) == [Checkpoint(1)]
+    assert stream.pass_window(7) == [Checkpoint(2)]
 
 
 def test_a_continuation_stands_after_the_checkpoint() -> None:
@@ -194,6 +206,7 @@ def test_a_continuation_stands_after_the_checkpoint() -> None:
     stream.begin()
     for piece in ("One", " two", " thr"):
         view.apply(stream.feed(text(piece), 1, 0.0))
+    view.apply(stream.pass_window(100))
     stream.drop("died")
     prefix = stream.committed_text()
     assert prefix == "One two"
@@ -210,6 +223,7 @@ def test_white_space_before_a_continuation_waits_for_a_visible_character() -> No
     stream.begin()
     for piece in ("One.", " Two"):
         view.apply(stream.feed(text(piece), 1, 0.0))
+    view.apply(stream.pass_window(100))
     stream.drop("died")
     stream.begin(prefix="One.")
     view.apply(stream.feed(text("\n"), 1, 0.0))
@@ -225,12 +239,14 @@ def test_the_seam_stays_where_it_was_first_seen() -> None:
     stream.begin()
     for piece in ("The quick brown", " fox"):
         view.apply(stream.feed(text(piece), 1, 0.0))
+    view.apply(stream.pass_window(100))
     stream.drop("died")
     stream.begin(prefix="The quick brown")
     # Piece by piece the overlap is not seen; what was released and even committed must stay.
     pieces = ("The", " quick", " brown", " fox")
     for piece in pieces:
         view.apply(stream.feed(text(piece), 1, 0.0))
+        view.apply(stream.pass_window(100))
     final = "The quick brown" + stream.continued("".join(pieces))
     view.apply(stream.settle(final, (), "differs"))
     assert view.text == final

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from gearshift.core.embedded.wire import (
     read_embeddings,
     read_failure,
     read_fork,
+    read_tokens,
 )
 from gearshift.core.events import TextDelta
 from gearshift.core.failures import ProviderFailure
@@ -137,6 +139,23 @@ def test_embeddings_are_put_back_in_order() -> None:
     assert embeddings_body([[2, 5], [2]])["input"] == [[2, 5], [2]]
     rows = [{"index": 1, "embedding": [0.0, 1.0]}, {"index": 0, "embedding": [1.0, 0.0]}]
     assert read_embeddings({"data": rows, "usage": {"prompt_tokens": 3}}) == ([[1.0, 0.0], [0.0, 1.0]], 3)
+
+
+@pytest.mark.parametrize(
+    ("read", "answer"),
+    [
+        pytest.param(read_tokens, {}, id="no tokens"),
+        pytest.param(read_tokens, {"tokens": None}, id="null for tokens"),
+        pytest.param(read_fork, {"completion_probabilities": []}, id="no probabilities"),
+        pytest.param(read_fork, {"completion_probabilities": [{"top_probs": [{"id": 1}]}]}, id="an id without one"),
+        pytest.param(read_embeddings, {"data": [{"index": 0}], "usage": {"prompt_tokens": 1}}, id="no vector"),
+        pytest.param(read_embeddings, {"data": [{"index": "x"}]}, id="a word as index"),
+    ],
+)
+def test_an_answer_of_another_shape_is_malformed(read: Callable[[Any], object], answer: dict[str, Any]) -> None:
+    with pytest.raises(ProviderFailure) as caught:
+        read(answer)
+    assert caught.value.kind is FailureKind.MALFORMED
 
 
 def test_a_long_text_is_cut_into_windows_that_lose_nothing() -> None:

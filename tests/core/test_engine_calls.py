@@ -303,6 +303,19 @@ async def test_the_cost_is_that_of_every_attempt() -> None:
     assert answer.completion.usage_served.input_tokens == 1_000_000
 
 
+async def test_a_cap_on_cost_holds_while_the_answer_is_written() -> None:
+    made = engine(blueprint(stage(0, price="1000")), [[says("Yes.")]])  # a tenth of a cent a token
+    answer = await made.router.route(request(policy=Policy(max_cost_usd=Decimal("0.6"))))
+    assert answer.text == "Yes."
+    limit = made.providers["p0"].calls[0].parameters.max_tokens
+    assert limit is not None
+    assert 512 <= limit < 600
+    await made.router.route(request(parameters=Parameters(max_tokens=100), policy=Policy(max_cost_usd=Decimal("0.6"))))
+    assert made.providers["p0"].calls[1].parameters.max_tokens == 100
+    await made.router.route(request(policy=Policy(max_cost_usd=Decimal(1000))))
+    assert made.providers["p0"].calls[2].parameters.max_tokens is None
+
+
 async def test_an_unknown_price_is_unknown_and_never_zero() -> None:
     made = engine(blueprint(stage(0, price=None)), [[says("Yes.")]])
     assert (await made.router.route(request())).completion.cost.total_usd is None
@@ -329,6 +342,8 @@ async def test_an_agreeing_second_look_accepts() -> None:
     assert call.parameters.seed is not None
     assert made.notebook.attempts[0].outcome is AttemptOutcome.ACCEPTED
     assert made.notebook.attempts[0].verdicts[-1].gate == "second_look"
+    assert made.notebook.attempts[0].detail == ""
+    assert (made.guards[0].figures.accepted, made.guards[0].figures.poor) == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -406,7 +421,7 @@ async def test_a_rate_limited_stage_is_passed_over_for_as_long_as_it_asked() -> 
 async def test_every_limit_spent_says_how_long_to_wait() -> None:
     made = engine(blueprint(stage(0, limits=LimitsConfig(requests_per_minute=1))), [[says("Yes.")]])
     await made.router.route(request())
-    with anyio.fail_after(0.3), pytest.raises(RateLimitedError) as caught:
+    with anyio.fail_after(5), pytest.raises(RateLimitedError) as caught:
         await made.router.route(request())
     assert 0 < caught.value.retry_after_s <= 60
     assert "requests of p0/default/m0" in caught.value.limit
@@ -438,10 +453,11 @@ async def test_a_deadline_in_the_past_is_refused() -> None:
     assert made.upstream_calls == 0
 
 
-async def test_a_stalled_chain_completes_before_the_deadline() -> None:
+async def test_a_stalled_chain_completes_before_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gearshift.core.prepare.COMPLETED_MARGIN_S", 0.5)  # wide, for busy machines
     stages = [changed(each, timeouts=Timeouts()) for each in chain(_LOW, _LOW)]
     made = engine(blueprint(*stages), [[Script(stalls=True)], [Script(stalls=True)]])
-    with anyio.fail_after(0.4):
+    with anyio.fail_after(0.8):
         replay = await replayed(made.router.stream(changed(request(), stream=streaming())))
     assert isinstance(replay.error, ChainExhaustedError)
     assert len(made.notebook.attempts) == 2  # the time was split

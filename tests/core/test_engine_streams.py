@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import itertools
 from contextlib import aclosing
+from decimal import Decimal
 
 import anyio
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gearshift.core.answer import Usage
 from gearshift.core.blueprint import ChainPolicy, Stage
 from gearshift.core.catalogue import Feature
-from gearshift.core.config.model import LimitsConfig
-from gearshift.core.errors import NotAcceptedError, RouteError
+from gearshift.core.config.model import GatesConfig, LimitsConfig
+from gearshift.core.errors import NoStageError, NotAcceptedError, RouteError
 from gearshift.core.events import ReasoningDelta, TextDelta, ToolCallFragment
 from gearshift.core.provider import Chunk, Timeouts, TokenLogprob
 from gearshift.core.request import JsonOutput, LabelOutput, Output, Policy, Request, StreamPolicy, Tool
 from gearshift.core.words import (
+    AttemptCause,
     Complexity,
     FailureKind,
     FinishReason,
@@ -159,12 +162,22 @@ def _situations(draw: st.DrawFn) -> tuple[Engine, Request, ChainPolicy]:
         blueprint(*stages, chain_policy=chain_policy),
         [draw(st.lists(scripts, min_size=1, max_size=3)) for _ in range(length)],
     )
-    call = request(kind=kind, output=output, tools=tools, stream=streaming, policy=Policy())
+    asked = Policy(
+        max_attempts=draw(st.none() | st.integers(1, 3)),
+        max_cost_usd=draw(st.none() | st.sampled_from([Decimal("0.001"), Decimal("0.01"), Decimal(1)])),
+        no_escalation=draw(st.booleans()),
+        no_second_look=draw(st.booleans()),
+        require_valid=draw(st.booleans()),
+    )
+    call = request(kind=kind, output=output, tools=tools, stream=streaming, policy=asked)
     return made, call, chain_policy
 
 
-def _check_caps(made: Engine, replay: Replay, chain_policy: ChainPolicy) -> None:
-    assert made.upstream_calls <= chain_policy.max_attempts
+def _check_caps(made: Engine, replay: Replay, call: Request, chain_policy: ChainPolicy) -> None:
+    assert made.upstream_calls <= min(chain_policy.max_attempts, call.policy.max_attempts or 100)
+    cap = call.policy.max_cost_usd
+    if cap is not None:
+        assert sum(record.cost_usd or 0 for record in made.notebook.attempts) <= cap
     positions = [attempt.stage.position for attempt in replay.attempts]
     hops = sum(1 for first, second in itertools.pairwise(positions) if first != second)
     assert hops <= chain_policy.max_hops
@@ -177,16 +190,22 @@ def test_every_stream_keeps_the_rules(situation: tuple[Engine, Request, ChainPol
 
     async def run() -> None:
         with anyio.fail_after(10):
-            replay = await replayed(made.router.stream(call))
-        _check_caps(made, replay, chain_policy)
+            try:
+                stream = made.router.stream(call)
+            except NoStageError:
+                assert call.policy.max_cost_usd is not None  # every stage is too dear
+                return
+            replay = await replayed(stream)
+        _check_caps(made, replay, call, chain_policy)
         made.check_settled()
         assert replay.completed is not None
         completion = replay.completed.completion
         accepted = completion.outcome is Outcome.ACCEPTED
-        assert (replay.error is None) == (
-            accepted or (completion.outcome is Outcome.NOT_ACCEPTED and not chain_policy.require_valid)
-        )
-        if completion.outcome is Outcome.NOT_ACCEPTED and chain_policy.require_valid:
+        requires = chain_policy.require_valid or call.policy.require_valid
+        if call.policy.no_escalation:
+            assert all(record.cause is not AttemptCause.ESCALATION for record in made.notebook.attempts)
+        assert (replay.error is None) == (accepted or (completion.outcome is Outcome.NOT_ACCEPTED and not requires))
+        if completion.outcome is Outcome.NOT_ACCEPTED and requires:
             assert isinstance(replay.error, NotAcceptedError)
         assert call.stream is not None
         if not call.stream.include_reasoning:
@@ -207,7 +226,11 @@ def test_a_caller_that_leaves_at_any_event_leaves_nothing_behind(
 
     async def read(scope: anyio.CancelScope) -> None:
         replay, seen = Replay(), 0
-        async with aclosing(made.router.stream(call)) as stream:
+        try:
+            events = made.router.stream(call)
+        except NoStageError:
+            return
+        async with aclosing(events) as stream:
             async for batch in stream:
                 replay.apply(batch)
                 seen += 1
@@ -226,7 +249,7 @@ def test_a_caller_that_leaves_at_any_event_leaves_nothing_behind(
                     pass
         made.check_settled()
         assert made.upstream_calls <= chain_policy.max_attempts
-        assert len(made.notebook.calls) == 1
+        assert len(made.notebook.calls) <= 1
 
     asyncio.run(run())
 
@@ -234,14 +257,25 @@ def test_a_caller_that_leaves_at_any_event_leaves_nothing_behind(
 @settings(max_examples=150, deadline=None)
 @given(situation=_situations())
 def test_unary_and_streamed_answers_agree(situation: tuple[Engine, Request, ChainPolicy]) -> None:
-    made, call, _chain_policy = situation
-    # Held whole, so that a stream may switch wherever a unary call may; what fails in the middle, fails for both.
+    given_engine, call, _chain_policy = situation
+    # Held whole, so that a stream may switch wherever a unary call may; what fails in the middle, fails for both; and no
+    # window ends before the answer does, since a unary answer has none.
     call = changed(call, stream=StreamPolicy(hold_back_tokens=4096, hold_back_ms=60_000, escalate_at_end=True))
-    other = engine(made.router.blueprint, [provider.scripts for provider in made.providers.values()])
+    whole = GatesConfig(window_tokens=4096, window_ms=60_000, min_tokens_per_s=0)
+    blueprint = given_engine.router.blueprint
+    blueprint = changed(blueprint, config=changed(blueprint.config, gates=whole))
+    scripts = [provider.scripts for provider in given_engine.providers.values()]
+    made, other = engine(blueprint, scripts), engine(blueprint, scripts)
 
     async def run() -> None:
         with anyio.fail_after(10):
-            replay = await replayed(made.router.stream(call))
+            try:
+                stream = made.router.stream(call)
+            except NoStageError:
+                with pytest.raises(NoStageError):
+                    await other.router.route(call)
+                return
+            replay = await replayed(stream)
             assert replay.completed is not None
             streamed = replay.completed
             try:

@@ -126,7 +126,8 @@ def test_policies_can_leave_gates_out() -> None:
     judge = Judge(changed(policy(), enforce_schema=False, check_coherence=False))
     assert judge.judge(document("no json")).finding is Finding.ACCEPT
     assert judge.judge(text("I'm sorry, but I can't help.")).finding is Finding.ACCEPT
-    assert judge.judge_window("and so on " * 50) is None
+    watch = judge.watch("Tell me.", 0.0)
+    assert watch.feed("and so on " * 50, 50, (), 0.1) is None
 
 
 # -- labels ------------------------------------------------------------------------------------------------------------

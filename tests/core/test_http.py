@@ -410,6 +410,16 @@ async def test_closed_client_refuses_and_has_closed_everything() -> None:
         assert await kind_of(http, server.url) is FailureKind.CONNECTION
 
 
+async def test_closing_the_client_drops_a_finished_answer_whose_end_has_not_come() -> None:
+    async with scripted(Reply.sse(b"done", end=End.HANG)) as server, client() as http:
+        response = await ask(http, server.url, stream=True)
+        await response.read()
+        response.finish()
+        await http.aclose()
+        assert http.statistics()["used"] == 0
+        await server.wait_closed_early()
+
+
 @pytest.mark.parametrize("reply", [Reply.sse(b"x", end=End.HANG), Reply.raw(NEVER())])
 async def test_closing_the_client_ends_calls_that_wait(reply: Reply) -> None:
     async with scripted(reply) as server, client() as http:

@@ -331,6 +331,13 @@ async def test_connection_is_used_again_after_a_stream() -> None:
         assert server.connections == 1
 
 
+async def test_last_line_ends_the_answer_though_the_connection_stays_open() -> None:
+    async with ollama(stream(*TALK, end=End.HANG)) as (server, provider):
+        with anyio.fail_after(BOUND_S):
+            check_talk(await folded(provider, replace(call(server), stream=True, want_reasoning=True)))
+        await server.wait_closed_early()
+
+
 @pytest.mark.parametrize(
     ("done_reason", "finish"),
     [("stop", FinishReason.STOP), ("length", FinishReason.LENGTH), ("load", FinishReason.STOP)],

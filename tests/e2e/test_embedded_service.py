@@ -27,8 +27,8 @@ from gearshift.core.embedded import prepare_weights
 from gearshift.core.embedded.weights import DEFAULT_SHA256
 from gearshift.core.errors import EmbeddedModelError, InvalidRequestError
 from gearshift.core.execute import CallOptions
-from gearshift.core.words import AttemptOutcome, FailureKind, Outcome, Source
-from gearshift.v1 import ops_pb2, router_pb2
+from gearshift.core.words import Outcome, Source
+from gearshift.v1 import answer_pb2, ops_pb2, router_pb2
 from tests.support.embedded_child import child_settings, needs_embedded, weights_home
 from tests.support.openai_bodies import openai_answer, openai_stream
 from tests.support.running_server import RunningServer, failure_of, from_yaml, running_server
@@ -242,8 +242,8 @@ async def test_calls_survive_the_death_of_the_child() -> None:
             assert answered.text == "From the strong one."
             assert answered.completed is not None
             assert [(each.outcome, each.failure) for each in answered.completed.completion.attempts] == [
-                (AttemptOutcome.FAILED, FailureKind.CONNECTION),
-                (AttemptOutcome.ACCEPTED, 0),
+                (answer_pb2.ATTEMPT_OUTCOME_FAILED, answer_pb2.FAILURE_KIND_CONNECTION),
+                (answer_pb2.ATTEMPT_OUTCOME_ACCEPTED, answer_pb2.FAILURE_KIND_UNSPECIFIED),
             ]
             (failure,) = [failure_of(error) for error in failures]
             assert failure.code is grpc.StatusCode.UNAVAILABLE

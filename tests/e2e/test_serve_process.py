@@ -129,35 +129,38 @@ async def test_port_in_use_is_one_sentence_and_exit_1(tmp_path: Path) -> None:
     assert "Traceback" not in process.said
 
 
+GOOD = one_openai(NOWHERE)
+
+
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("text", "told"),
     [
-        pytest.param(lambda text: text + "\nserverr: {}\n", ("serverr", "server"), id="an unknown field"),
+        pytest.param(GOOD + "\nserverr: {}\n", ("serverr", "server"), id="an unknown field"),
         pytest.param(
-            lambda text: text.replace("api_key: ''", "api_key: '${GEARSHIFT_TEST_NO_KEY}'"),
+            GOOD.replace("api_key: ''", "api_key: '${GEARSHIFT_TEST_NO_KEY}'"),
             ("GEARSHIFT_TEST_NO_KEY",),
             id="a missing key",
         ),
         pytest.param(
-            lambda text: text.replace("m-up: {", "m-up: {like: m-two, ").replace(
+            GOOD.replace("m-up: {", "m-up: {like: m-two, ").replace(
                 "\ndefaults:", "\n  m-two: {provider: up, like: m-up}\ndefaults:"
             ),
             ("like", "m-two"),
             id="a cycle of like",
         ),
-        pytest.param(lambda text: text.replace("retry:", "version: 1\nretry:"), ("version", "twice"), id="a duplicate"),
+        pytest.param(GOOD.replace("retry:", "version: 1\nretry:"), ("version", "twice"), id="a duplicate"),
         pytest.param(
-            lambda text: text.replace("provider: up, model: m-up", "provider: pu, model: m-up"),
+            GOOD.replace("provider: up, model: m-up", "provider: pu, model: m-up"),
             ("pu", "up"),
             id="an unknown provider",
         ),
-        pytest.param(lambda _: "providers: [", ("gearshift.yaml",), id="no YAML"),
+        pytest.param("providers: [", ("gearshift.yaml",), id="no YAML"),
     ],
 )
 async def test_wrong_configuration_is_told_with_its_line_and_exit_1(
-    tmp_path: Path, change: object, told: tuple[str, ...]
+    tmp_path: Path, text: str, told: tuple[str, ...]
 ) -> None:
-    path = written(tmp_path, change(one_openai(NOWHERE)))  # type: ignore[operator]
+    path = written(tmp_path, text)
     async with served(path, wait=False) as process:
         assert await process.wait() == 1
     assert process.said.startswith(f"gearshift serve: {path}:")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,7 +32,7 @@ from tests.support.running_server import (
 from tests.support.scripted_provider import Script, ScriptedProvider, fails, says
 
 NO_HOLD = call_pb2.StreamPolicy(hold_back_tokens=0, hold_back_ms=0)
-PIECE = "x" * 4096
+PIECE_BYTES = 4096
 
 
 @dataclass
@@ -45,8 +46,9 @@ class Flood(ScriptedProvider):
         try:
             while True:
                 self.written += 1
-                # Unlike before and after: a repeating answer would be stopped.
-                yield Chunk(parts=[TextDelta(f"{self.written} {PIECE}")], tokens=1)
+                # Never the same twice: a repeating answer would be stopped.
+                words = random.Random(self.written).randbytes(PIECE_BYTES // 2).hex()
+                yield Chunk(parts=[TextDelta(words)], tokens=1)
                 await asyncio.sleep(0)
         finally:
             self.ended.set()
@@ -110,7 +112,7 @@ async def test_stream_caller_that_reads_nothing_holds_the_upstream_back_and_may_
                 written = flood.written
                 await asyncio.sleep(0.1)
         # gRPC's own windows took some megabytes; nothing of ours is behind them.
-        assert flood.written * len(PIECE) < 32 << 20
+        assert flood.written * PIECE_BYTES < 32 << 20
         call.cancel()
         with anyio.fail_after(BOUND_S):
             await flood.ended.wait()
@@ -158,13 +160,16 @@ async def test_calls_beyond_the_most_are_told_to_wait() -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await server.route(plain_call())
         failed = failure_of(caught.value)
-        assert failed.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert (failed.code, failed.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
+        assert failed.quotas == ["server.max_calls"]
         assert "more than 1 calls at once" in failed.message
         assert failed.pushback == "200"
         assert server.app.guard.in_flight == 1
+        # Who runs the service may still look.
+        assert (await server.ops.GetStatus(ops_pb2.GetStatusRequest())).calls_in_flight == 2
         call.cancel()
         await idle(server)
-        assert server.app.guard.ended == 1
+        assert server.app.guard.ended == 2
         provider.scripts[:] = [says("hello")]
         assert (await server.route(plain_call())).answer.text == "hello"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from gearshift.core.config.model import ServerConfig
 from gearshift.core.errors import LedgerError
 from gearshift.core.ledger import LedgerStatus
 from gearshift.core.provider import Chunk, ProviderCall
@@ -160,3 +162,31 @@ async def test_running_call_ends_well_and_is_recorded_when_the_service_stops(tmp
                 await serving.__aexit__(None, None, None)
     assert given == ["late"]
     assert rows_in(path) == 1
+
+
+async def test_call_that_outlasts_the_grace_is_cut_off_and_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    provider = ScriptedProvider([Script(hangs=True)])
+    config = of_stages(stage(0), path=str(path), server=ServerConfig(port=0, http=False, grace_s=0.1))
+    serving = running_app(config, providers={"p0": provider})
+    app = await serving.__aenter__()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{app.port}") as channel:
+        call = router_pb2_grpc.RouterServiceStub(channel).StreamRoute(router_pb2.StreamRouteRequest(call=plain_call()))
+        with anyio.fail_after(BOUND_S):
+            await call.read()
+            await provider.hanging.wait()
+            await serving.__aexit__(None, None, None)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call.read()
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert provider.closed_early == 1
+    assert app.guard.in_flight == 0
+    assert rows_in(path) == 1
+
+
+async def test_stopped_service_leaves_no_thread_of_its_own_behind(tmp_path: Path) -> None:
+    config = of_stages(stage(0), path=str(tmp_path / "ledger.db"))
+    async with running_server(config, providers={"p0": ScriptedProvider([says("hi")])}) as server:
+        await server.route(plain_call())
+        assert any(thread.name == "gearshift-ledger" for thread in threading.enumerate())
+    assert not any(thread.name == "gearshift-ledger" for thread in threading.enumerate())

@@ -17,18 +17,17 @@ from msgspec import Struct
 
 from gearshift.core.blueprint import AccountSpec, Stage
 from gearshift.core.breaker import Breaker
-from gearshift.core.buckets import Concurrency, TokenBucket
+from gearshift.core.buckets import Concurrency, DailyBudget, TokenBucket
 from gearshift.core.config.model import LimitsConfig
 from gearshift.core.failures import FAILURE_RULES
 from gearshift.core.pace import Pacer
 from gearshift.core.words import FailureKind
 
-_SECONDS_PER_DAY = 86_400.0
 _SMOOTHING = 0.2
 _LONGEST_PAUSE_S = 300.0
 """A provider's `Retry-After` is believed so far, should nothing else be heard of it."""
 
-AnyBucket = TokenBucket | Concurrency
+AnyBucket = TokenBucket | DailyBudget | Concurrency
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,11 +291,17 @@ class Admission:
 
         """
         now = time.monotonic()
+        is_unpriced = amounts.cost_usd is None and not stage.model.self_hosted
+        if is_unpriced and _limits_money(extra):
+            return _unpriced(stage, "tenant or task")
         if extra and (refused := refusal_of(extra, amounts, now, "tenant or task")) is not None:
             return refused
         refused = None
         for spec in self._in_turn(stage, excluded):
             guard = self.guard(stage, spec, now)
+            if is_unpriced and _limits_money(guard.buckets):
+                refused = refused or _unpriced(stage, guard.name)
+                continue
             why = guard.refusal(amounts, now)
             if why is None and guard.turn.locked() and guard is not in_turn:
                 why = Refusal("limit", f"queue of {guard.name}", 0.05)
@@ -359,6 +364,15 @@ class Admission:
         return usable
 
 
+def _limits_money(buckets: Iterable[AnyBucket]) -> bool:
+    return any(bucket.unit == "cost" for bucket in buckets)
+
+
+def _unpriced(stage: Stage, whose: str) -> Refusal:
+    why = f"the price of {stage.model.id} is unknown, so the limit on the spending of {whose} cannot be kept"
+    return Refusal("cap", why, float("inf"))
+
+
 def buckets_of(limits: LimitsConfig, now: float) -> list[AnyBucket]:
     """Make the buckets that limits ask for, full."""
     buckets: list[AnyBucket] = []
@@ -369,8 +383,8 @@ def buckets_of(limits: LimitsConfig, now: float) -> list[AnyBucket]:
             rate = per_minute / 60
             buckets.append(TokenBucket(unit, capacity=max(1.0, rate * limits.burst_s), refill_per_s=rate, now=now))
     if limits.usd_per_day is not None:
-        daily = max(float(limits.usd_per_day), 1e-12)
-        buckets.append(TokenBucket("cost", capacity=daily, refill_per_s=daily / _SECONDS_PER_DAY, now=now))
+        offset = time.time() - time.monotonic()
+        buckets.append(DailyBudget(capacity=float(limits.usd_per_day), epoch_offset=offset, now=now))
     return buckets
 
 

@@ -19,12 +19,14 @@ from gearshift.core.call import PreparedCall
 from gearshift.core.catalogue import Feature
 from gearshift.core.composer import Composer
 from gearshift.core.course import Try
-from gearshift.core.events import Event
+from gearshift.core.events import Event, TextDelta
 from gearshift.core.failures import FAILURE_RULES, ProviderFailure
 from gearshift.core.gates import Candidate, Finding, Judgement
+from gearshift.core.gates.window.throughput import GATE as THROUGHPUT
 from gearshift.core.plan import affordable_output, machine_time_cost, smallest, token_cost
 from gearshift.core.provider import CacheHint, Chunk, ProviderCall, Timeouts
 from gearshift.core.request import Message, Parameters, ProviderState, ToolCall
+from gearshift.core.resolve import instruction_of
 from gearshift.core.transcript import Transcript
 from gearshift.core.words import (
     AttemptOutcome,
@@ -77,6 +79,10 @@ class Attempt:
         self.usage: Usage = NO_USAGE
         self.cost: Decimal | None = Decimal(0)
         self.detail = "the caller left before it ended"
+        self._watch = (
+            call.judge.watch(instruction_of(call.request), time.perf_counter()) if self._is_watched() else None
+        )
+        self._passed = 0
         self.made = False
         """Whether the call went upstream."""
         self._ended = False
@@ -95,13 +101,32 @@ class Attempt:
         self.transcript.add(chunk, now)
         if self.step.role is AttemptRole.CHECK or not chunk.parts:
             return []
-        composer = self._composer
+        composer, watch = self._composer, self._watch
+        if watch is not None:
+            text = "".join([part.text for part in chunk.parts if isinstance(part, TextDelta)])
+            if text and (verdict := watch.feed(text, chunk.tokens, chunk.logprobs, now)) is not None:
+                return self._stop(verdict)
         events = composer.feed(chunk.parts, chunk.tokens, now)
         if composer.due(now):
-            self.stopped = self._call.judge.judge_window(self.transcript.raw)
-            if self.stopped is None:
-                events += composer.release()
+            # What is held is judged before it is shown, however short its window is.
+            if watch is not None and (verdict := watch.look(now)) is not None:
+                return self._stop(verdict)
+            events += composer.release()
+        if watch is not None and watch.passed != self._passed:
+            self._passed = watch.passed
+            events += composer.pass_window(watch.clean)
         return events
+
+    def _is_watched(self) -> bool:
+        """Tell whether windows can be judged: an answer that comes whole has none."""
+        return self._call.request.stream is not None and self.step.role is AttemptRole.ANSWER
+
+    def _stop(self, verdict: Verdict) -> list[Event]:
+        """Stop at a hard failure; too slow a stream is the provider's fault, so that any stage may take over."""
+        self.stopped = verdict
+        if verdict.gate == THROUGHPUT:
+            self.failure = ProviderFailure(FailureKind.IDLE_TIMEOUT, verdict.detail)
+        return []
 
     def end(self) -> None:
         """Note that the provider's answer came to its end by itself (or was stopped by a window)."""

@@ -40,6 +40,7 @@ from gearshift.core.events import AttemptStarted, Completed, Event, Started, Swi
 from gearshift.core.failures import FAILURE_RULES, ProviderFailure
 from gearshift.core.gates import Finding, Judgement
 from gearshift.core.observer import Observer
+from gearshift.core.pace import Pacer
 from gearshift.core.plan import machine_time_cost, not_allowed, token_cost
 from gearshift.core.provider import Provider
 from gearshift.core.request import ToolCall
@@ -92,21 +93,14 @@ class ChainRunner:
         """
         return _Run(self, call).events()
 
-    async def admit(
-        self,
-        stage: Stage,
-        amounts: Amounts,
-        buckets: Sequence[AnyBucket],
-        excluded: frozenset[str],
-        patience_s: float,
-        until: float,
-    ) -> Permit | Refusal:
+    async def admit(self, step: Try, amounts: Amounts, buckets: Sequence[AnyBucket]) -> Permit | Refusal:
         """Reserve what an attempt is expected to take, waiting for it where that is worth it; then keep the pace."""
+        stage, excluded, began = step.planned.stage, step.excluded, time.monotonic()
         permit = self.admission.admit_nowait(stage, amounts, buckets, excluded=excluded)
-        if isinstance(permit, Refusal) and permit.reason == "limit" and _worth_waiting(permit.wait_s, patience_s):
-            permit = await self.admission.admit(stage, amounts, buckets, excluded=excluded, until=until)
+        if isinstance(permit, Refusal) and permit.reason == "limit" and _worth_waiting(permit.wait_s, step.wait_s):
+            permit = await self.admission.admit(stage, amounts, buckets, excluded=excluded, until=began + step.wait_s)
         if isinstance(permit, Permit) and permit.guard.pacer is not None:
-            await _paced(permit)
+            return await _paced(permit, permit.guard.pacer, began, step.budget_s)
         return permit
 
 
@@ -211,8 +205,7 @@ class _Run:
         if forbidden is not None:
             return Refusal(forbidden[0], forbidden[1], float("inf"))
         amounts = Amounts(planned.input_tokens + planned.output_tokens, planned.expected_cost)
-        until = time.monotonic() + step.wait_s
-        return await self._runner.admit(stage, amounts, self._call.buckets, step.excluded, step.wait_s, until)
+        return await self._runner.admit(step, amounts, self._call.buckets)
 
     def _begin(self, step: Try, permit: Permit, batch: list[Event]) -> Attempt:
         call, composer = self._call, self._composer
@@ -304,6 +297,7 @@ class _Run:
             summary="" if agreed else f"second_look: {verdict.detail}",
         )
         first.outcome = AttemptOutcome.ACCEPTED if agreed else AttemptOutcome.POOR
+        first.detail = first.judgement.summary
         if agreed:
             first.permit.guard.agreed()
             return Finish("accepted", "")
@@ -480,14 +474,18 @@ class _Run:
             observer.call_ended(context, completion, error)
 
 
-async def _paced(permit: Permit) -> None:
-    """Wait for the pacer's slot; who is cancelled meanwhile gives everything back."""
-    assert permit.guard.pacer is not None
+async def _paced(permit: Permit, pacer: Pacer, began: float, budget_s: float) -> Permit | Refusal:
+    """Wait for the pacer's slot; whom it does not come in time, or who is cancelled meanwhile, gives everything back."""
     try:
-        await permit.guard.pacer.acquire()
+        with anyio.move_on_after(budget_s - (time.monotonic() - began)):
+            await pacer.acquire()
+            permit.queue_s = time.monotonic() - began
+            return permit
     except BaseException:
         permit.cancel()
         raise
+    permit.cancel()
+    return Refusal("limit", f"pace of {permit.guard.name}", pacer.interval_s)
 
 
 def _worth_waiting(wait_s: float, patience_s: float) -> bool:

@@ -11,6 +11,7 @@ is not lost when the rest of the chain dies. Nothing at or before a checkpoint i
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Sequence
 
 from gearshift.core.events import (
@@ -51,6 +52,7 @@ class Composer:
         "_hold_all",
         "_hold_s",
         "_hold_tokens",
+        "_length",
         "_live",
         "_next",
         "_open",
@@ -59,6 +61,7 @@ class Composer:
         "_reasoning",
         "_retract",
         "_seam",
+        "_seams",
         "_sent",
         "_thought",
         "committed",
@@ -75,6 +78,10 @@ class Composer:
         self._next = 1
         self._live: list[tuple[int, str]] = []
         """Every live delta: its number and its text."""
+        self._length = 0
+        """Characters of the live text."""
+        self._seams: deque[tuple[int, int]] = deque()
+        """Where a checkpoint may stand: the number of a delta and the characters up to its end."""
         self._retract: tuple[int, str] | None = None
         self._held: list[DeltaPart] = []
         self._held_tokens = 0
@@ -166,6 +173,26 @@ class Composer:
         self._passed = self._next - 1
         return events
 
+    def pass_window(self, clean: int) -> list[Event]:
+        """Note that a window has passed, and commit what may be.
+
+        Args:
+            clean: characters of this attempt's own text, from its beginning, in which no later window can find anything.
+        """
+        if self._open:
+            self._passed = self._next - 1
+        if not self._seams or self._retract is not None:
+            return []
+        before, cut = self._seam if self._seam is not None else ("", 0)
+        limit = len(self._prefix) + len(before) + clean - cut
+        last = 0
+        while self._seams and self._seams[0][1] <= limit:
+            last = self._seams.popleft()[0]
+        if last <= self.committed:
+            return []
+        self.committed = last
+        return [Checkpoint(last)]
+
     def drop(self, reason: str) -> None:
         """Drop this attempt: what it released is retracted once another attempt releases something."""
         self._held = []
@@ -236,11 +263,9 @@ class Composer:
             events = self._retraction()
         if self._commit and text[:1].isspace():
             # A seam: what stands does not end in white space and its successor begins with it.
-            last = next((number for number, kept in reversed(self._live) if kept), 0)
-            ending = next((kept for _, kept in reversed(self._live) if kept), "")
+            last, ending = next(((number, kept) for number, kept in reversed(self._live) if kept), (0, ""))
             if last > self.committed and not ending[-1:].isspace():
-                self.committed = last
-                events.append(Checkpoint(last))
+                self._seams.append((last, self._length))
         self._sent.append(text)
         events.append(self._number(tuple(parts), text))
         return events
@@ -249,6 +274,7 @@ class Composer:
         number = self._next
         self._next += 1
         self._live.append((number, text))
+        self._length += len(text)
         return Delta(number, parts, self._passed)
 
     def _retraction(self) -> list[Event]:
@@ -259,6 +285,8 @@ class Composer:
             return []
         self._passed = min(self._passed, after)
         self._live = [(number, text) for number, text in self._live if number <= after]
+        self._length = sum(len(text) for _, text in self._live)
+        self._seams.clear()
         return [Retract(after, reason)]
 
 

@@ -285,5 +285,5 @@ class Course:
     def _delay(self, retry_after_s: float | None, retries: int, chance: float) -> float:
         """Give the provider's own wait, or full jitter: random(0, min(max, base x 2^n))."""
         if retry_after_s is not None:
-            return retry_after_s
+            return max(0.0, retry_after_s)
         return chance * min(self._retry.max_s, self._retry.base_s * 2.0 ** min(retries, 32))

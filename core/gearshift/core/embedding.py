@@ -266,8 +266,7 @@ class _Run:
         tokens = tokens_of(inputs, stage.model, estimator)
         cost = token_cost(stage.model, Usage(input_tokens=tokens), datetime.now(UTC))
         buckets = buckets_for(self._resolved, self._runner.admission, time.monotonic())
-        until = time.monotonic() + step.wait_s
-        return await self._runner.admit(stage, Amounts(tokens, cost), buckets, step.excluded, step.wait_s, until)
+        return await self._runner.admit(step, Amounts(tokens, cost), buckets)
 
     def _call(self, step: Try, permit: Permit, inputs: tuple[str, ...]) -> EmbedCall:
         stage, request = step.planned.stage, self._request

@@ -130,7 +130,7 @@ class Http:
         """Drop every connection; twice is fine."""
         self._closed = True
         for response in tuple(self._used):
-            response.close()
+            response._drop()  # pyright: ignore[reportPrivateUsage] # also one that was finished and waits for its end
         connectors = list(self._connectors.values())
         self._connectors.clear()
         self._targets.clear()

@@ -83,9 +83,6 @@ async def open_router(
     blueprint = build(loaded, Catalogue.load(), own_kinds=own_kinds())
     async with embedded_models(blueprint, progress) as models:
         sockets = {name: model.base_url for name, model in models.items()}
-        router = Router(
-            blueprint, classifier=TaskClassifier.load(), gates=gates, observers=observers, embedded=sockets
-        )
+        router = Router(blueprint, classifier=TaskClassifier.load(), gates=gates, observers=observers, embedded=sockets)
         async with router:
             yield router
-

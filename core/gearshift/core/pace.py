@@ -13,7 +13,8 @@ class Pacer:
     """Lets one call go every 1/rate seconds, in the order in which they come."""
 
     def __init__(self, per_second: float) -> None:
-        self._limiter = AsyncLimiter(1, 1 / per_second)
+        self.interval_s = 1 / per_second
+        self._limiter = AsyncLimiter(1, self.interval_s)
 
     async def acquire(self) -> None:
         """Wait for the next slot."""

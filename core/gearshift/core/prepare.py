@@ -23,7 +23,7 @@ from gearshift.core.call import PreparedCall
 from gearshift.core.config.model import ChainPolicyConfig
 from gearshift.core.errors import ChainExhaustedError, DeadlineError, NoStageError, PromptNotCachedError, invalid
 from gearshift.core.estimate import Estimator, measure
-from gearshift.core.gates import Gate, Judge
+from gearshift.core.gates import Gate, Judge, WindowSettings
 from gearshift.core.observer import CallContext
 from gearshift.core.plan import Caps, Plan, needs_of, plan, smallest
 from gearshift.core.prompt import EMPTY_PROMPT, FilledPrompt, fill
@@ -73,6 +73,12 @@ class Preparer:
         self._admission = admission
         self._estimator = estimator
         self._gates = gates
+        windows = blueprint.config.gates
+        self._windows = WindowSettings(
+            tokens=windows.window_tokens,
+            seconds=windows.window_ms / 1000,
+            least_tokens_per_s=windows.min_tokens_per_s,
+        )
         self._chance = chance
         self._judges: OrderedDict[ChainPolicy, Judge] = OrderedDict()
         self._cache_keys: OrderedDict[tuple[str, str], str] = OrderedDict()
@@ -214,7 +220,7 @@ class Preparer:
     def _judge(self, policy: ChainPolicy) -> Judge:
         judge = self._judges.get(policy)
         if judge is None:
-            judge = self._judges[policy] = Judge(policy, self._gates)
+            judge = self._judges[policy] = Judge(policy, self._gates, self._windows)
             if len(self._judges) > _MOST_JUDGES:
                 self._judges.popitem(last=False)
         return judge

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import ssl
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -310,6 +311,17 @@ def _credentials(config: ServerConfig) -> grpc.ServerCredentials:
     try:
         key, certificate = Path(tls.key).read_bytes(), Path(tls.certificate).read_bytes()
         authority = Path(tls.client_ca).read_bytes() if tls.client_ca else None
+        # gRPC would only say that it cannot listen.
+        check = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        check.load_cert_chain(tls.certificate, tls.key, password="")
+        if tls.client_ca:
+            check.load_verify_locations(tls.client_ca)
+    except ssl.SSLError as error:
+        raise ConfigError(
+            [
+                "server.tls: certificate, key and client_ca must be PEM files, and the key the certificate's and not encrypted"
+            ]
+        ) from error
     except OSError as error:
         raise ConfigError([f"server.tls: {error.filename}: {error.strerror}"]) from error
     return grpc.ssl_server_credentials(

@@ -14,20 +14,22 @@ from typing import Any
 import anyio
 import grpc
 
-from gearshift.core.errors import RouteError
+from gearshift.core.errors import RateLimitedError, RouteError
 from gearshift.server.status import DEADLINE, INTERNAL, Status, lone, status_of
 
 _log = logging.getLogger(__name__)
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
 _OURS = "/gearshift.v1."
+_LIMITED = "/gearshift.v1.RouterService/"
+_PUSHBACK_S = 0.2
 
 
 class CallGuard(grpc.aio.ServerInterceptor):
     """Guards the handlers of gearshift.v1 and counts their calls; others (health, reflection) pass.
 
     Args:
-        max_calls: calls at once; more are RESOURCE_EXHAUSTED with pushback.
+        max_calls: calls of RouterService at once; more are RESOURCE_EXHAUSTED with pushback.
     """
 
     def __init__(self, max_calls: int) -> None:
@@ -57,18 +59,26 @@ class CallGuard(grpc.aio.ServerInterceptor):
         if known is not None and known[0] is handler:
             return known[1]
         wrap = grpc.unary_unary_rpc_method_handler if handler.unary_unary else grpc.unary_stream_rpc_method_handler
-        inner = self._guarded(handler.unary_unary or handler.unary_stream)
+        # Those who run a crowded service must still see into it.
+        most = self._max_calls if method.startswith(_LIMITED) else float("inf")
+        inner = self._guarded(handler.unary_unary or handler.unary_stream, most)
         wrapped = wrap(inner, handler.request_deserializer, handler.response_serializer)
         self._wrapped[method] = (handler, wrapped)
         return wrapped
 
-    def _guarded(self, inner: Handler) -> Handler:
+    def _guarded(self, inner: Handler, most: float) -> Handler:
+        crowded = status_of(
+            RateLimitedError(
+                f"more than {self._max_calls} calls at once; try again",
+                retry_after_s=_PUSHBACK_S,
+                limit="server.max_calls",
+            )
+        )
+
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            if self.in_flight >= self._max_calls:
-                context.set_trailing_metadata((("grpc-retry-pushback-ms", "200"),))
-                await context.abort(
-                    grpc.StatusCode.RESOURCE_EXHAUSTED, f"more than {self._max_calls} calls at once; try again"
-                )
+            if self.in_flight >= most:
+                context.set_trailing_metadata(crowded.metadata)
+                await context.abort(crowded.code, crowded.message)
             if self.in_flight == 0:
                 self._idle = anyio.Event()
             self.in_flight += 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from contextlib import aclosing
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import grpc
 
@@ -152,7 +152,7 @@ def time_left(context: Context) -> float | None:
     gRPC rounds the timeout that it sends up, by as much as a hundredth of it, so our clients send theirs beside it, to the
     millisecond: else `completed`, sent a margin before the deadline, would come after the client has left.
     """
-    remaining = context.time_remaining()
+    remaining = cast("float | None", context.time_remaining())
     for name, value in context.invocation_metadata() or ():
         if name == TIMEOUT_METADATA and isinstance(value, str) and value.isascii() and value.isdecimal():
             exact = int(value[:12]) / 1000

@@ -373,6 +373,12 @@ class GatesConfig(_Section, frozen=True, kw_only=True):
     """Escalate answers whose confidence cannot be measured."""
     second_look: bool = True
     """Let the same stage answer again between the two thresholds, when that is cheap."""
+    window_tokens: Annotated[int, Meta(ge=4, le=4096)] = 32
+    """Streams are judged in windows of so many tokens ..."""
+    window_ms: Annotated[int, Meta(ge=10, le=60_000)] = 1000
+    """... or so many milliseconds, whichever comes first."""
+    min_tokens_per_s: Annotated[float, Meta(ge=0, le=10_000)] = 0.5
+    """Streams slower than this over two seconds are left for the next stage; 0 leaves none."""
 
 
 class DefaultsConfig(_Section, frozen=True, kw_only=True):

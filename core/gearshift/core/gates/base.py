@@ -7,7 +7,7 @@ to say about this kind of answer. Own gates plug in by the same protocol (entry 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -16,6 +16,9 @@ from gearshift.core.provider import TokenLogprob
 from gearshift.core.request import JsonOutput, LabelOutput, Output, ToolCall
 from gearshift.core.schema import Schema
 from gearshift.core.words import FinishReason, TaskType, VerdictResult
+
+if TYPE_CHECKING:
+    from gearshift.core.gates.window.base import Watcher
 
 
 class Candidate(Struct, frozen=True, kw_only=True):
@@ -71,11 +74,12 @@ class Gate(Protocol):
         ...
 
 
-class WindowGate(Gate, Protocol):
-    """A gate that can also judge text before it is complete."""
+@runtime_checkable
+class WatchingGate(Gate, Protocol):
+    """A gate that also watches answers while they are being written."""
 
-    def judge_window(self, text: str) -> Verdict | None:
-        """Give a hard failure that is already certain, or None."""
+    def watch(self) -> Watcher:
+        """Give what watches one attempt."""
         ...
 
 

@@ -12,13 +12,20 @@ from msgspec import Struct
 
 from gearshift.core.answer import Verdict
 from gearshift.core.blueprint import ChainPolicy
-from gearshift.core.gates.base import Candidate, Gate
+from gearshift.core.gates.base import Candidate, Gate, WatchingGate
 from gearshift.core.gates.confidence import ConfidenceGate
 from gearshift.core.gates.labels import LabelsGate
 from gearshift.core.gates.refusal import RefusalGate
 from gearshift.core.gates.repetition import RepetitionGate
 from gearshift.core.gates.schema import SchemaGate
 from gearshift.core.gates.truncation import TruncationGate
+from gearshift.core.gates.window.base import Watcher
+from gearshift.core.gates.window.drops import DropWatcher
+from gearshift.core.gates.window.languages import LanguageWatcher
+from gearshift.core.gates.window.loops import LoopWatcher
+from gearshift.core.gates.window.refusals import RefusalWatcher
+from gearshift.core.gates.window.throughput import ThroughputWatcher
+from gearshift.core.gates.window.watch import Watch
 from gearshift.core.words import VerdictResult
 
 
@@ -50,17 +57,40 @@ class Judgement(Struct, frozen=True, kw_only=True):
     summary: str
 
 
-class Judge:
-    """The gates of one policy."""
+class WindowSettings(Struct, frozen=True, kw_only=True):
+    """How a stream is watched.
 
-    def __init__(self, policy: ChainPolicy, own: Sequence[Gate] = ()) -> None:
+    Args:
+        tokens / seconds: a window's size, whichever is reached first.
+        least_tokens_per_s: slower streams are left; 0 leaves none.
+    """
+
+    tokens: int = 32
+    seconds: float = 1.0
+    least_tokens_per_s: float = 0.5
+
+
+_WINDOWS = WindowSettings()
+
+
+class Judge:
+    """The gates of one policy.
+
+    Args:
+        own: gates besides the built-in ones.
+    """
+
+    def __init__(
+        self, policy: ChainPolicy, own: Sequence[Gate] = (), windows: WindowSettings = _WINDOWS
+    ) -> None:
         gates: list[Gate] = [TruncationGate(), LabelsGate()]
         if policy.enforce_schema:
             gates.append(SchemaGate())
         if policy.check_coherence:
-            self._refusal, self._repetition = RefusalGate(), RepetitionGate()
-            gates += [self._refusal, self._repetition]
-        self._windows = [self._repetition] if policy.check_coherence else []
+            gates += [RefusalGate(), RepetitionGate()]
+        self._check_coherence = policy.check_coherence
+        self._windows = windows
+        self._own_watched = [gate for gate in own if isinstance(gate, WatchingGate)]
         gates += [*own, ConfidenceGate(policy.min_confidence, policy.escalation_threshold)]
         self._gates = gates
         self._require_confidence = policy.require_confidence
@@ -96,13 +126,20 @@ class Judge:
             summary="" if finding is Finding.ACCEPT or cause is None else f"{cause.gate}: {cause.detail}",
         )
 
-    def judge_window(self, text: str) -> Verdict | None:
-        """Give a hard failure that the text so far already is, or None."""
-        for gate in self._windows:
-            verdict = gate.judge_window(text)
-            if verdict is not None:
-                return verdict
-        return None
+    def watch(self, prompt: str, now: float) -> Watch:
+        """Give what watches one streamed attempt.
+
+        Args:
+            prompt: what the caller wrote.
+            now: when the attempt began, seconds.
+        """
+        settings = self._windows
+        watchers: list[Watcher] = [gate.watch() for gate in self._own_watched]
+        if self._check_coherence:
+            watchers += [LoopWatcher(), RefusalWatcher(), LanguageWatcher(prompt), DropWatcher()]
+        if settings.least_tokens_per_s:
+            watchers.append(ThroughputWatcher(settings.least_tokens_per_s))
+        return Watch(watchers, tokens=settings.tokens, seconds=settings.seconds, now=now)
 
     def _soft(self, verdict: Verdict, confidence: float | None) -> Finding:
         if verdict.result is VerdictResult.LOW:

@@ -42,7 +42,3 @@ class RefusalGate:
         if len(candidate.text) <= _SHORT and _REFUSAL.match(candidate.text[:_LOOKED_AT]):
             return failed(self.name, "refusal", "the model declined to answer")
         return _PASSED
-
-    def judge_window(self, text: str) -> Verdict | None:
-        """Give a refusal that the text so far certainly is: none, since a long answer may follow."""
-        return None

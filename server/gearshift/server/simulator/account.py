@@ -30,7 +30,9 @@ class Entry:
         input_tokens / output_tokens: what is billed: output as far as it was generated.
         tokens: of the whole answer.
         tokens_written: of which frames were given to the socket whole, a duplicate once more.
-        bytes_written / bytes_unacknowledged: of the response, and how many of them the client's kernel had not taken.
+        bytes_written: of the response.
+        bytes_unacknowledged: how many of them the client's kernel had not taken when the simulator broke off; None when
+            it did not.
         end: `complete`, `fault` or `client left`.
         left_after_ms: from the last byte that was written to the moment when the client was seen to leave.
         right: how the draw against the quality fell, and whether no fault spoilt the text.
@@ -52,7 +54,7 @@ class Entry:
     tokens_written: int = 0
     frames_written: int = 0
     bytes_written: int = 0
-    bytes_unacknowledged: int = 0
+    bytes_unacknowledged: int | None = None
     billed_usd: Decimal = Decimal(0)
     usage_told: bool = False
     right: bool = True

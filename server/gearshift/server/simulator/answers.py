@@ -16,6 +16,7 @@ from gearshift.server.simulator.ask import Ask
 from gearshift.server.simulator.documents import as_text, broken_text, document_for
 from gearshift.server.simulator.draws import Draws
 from gearshift.server.simulator.faults import Fault, FaultKind
+from gearshift.server.simulator.fields import mapping
 from gearshift.server.simulator.plan import AnswerPlan
 from gearshift.server.simulator.prose import REFUSAL, doubtful, english, foreign
 from gearshift.server.simulator.tokens import tokens_of
@@ -98,9 +99,10 @@ def spoilt(answer: Answer, fault: Fault, ask: Ask, draws: Draws) -> Answer:
             broken = broken_text(answer.text, schema, len(text))
             return replace(answer, tokens=scored(broken, answer.right, draws), right=False)
         case FaultKind.LOOP:
-            turn = kept[-_LOOPED:] or scored(" the same again", True, draws)
-            most = int(fault.value) if ask.max_tokens is None else max(0, ask.max_tokens - at)
-            looped = tuple(turn[number % len(turn)] for number in range(most))
+            turn = kept[-_LOOPED:] or scored("the same again", True, draws)
+            if turn[0].text[:1].isalnum():
+                turn = (replace(turn[0], text=f" {turn[0].text}"), *turn[1:])
+            looped = tuple(turn[number % len(turn)] for number in range(int(fault.value)))
             return Answer(tokens=kept + looped, finish=Finish.LENGTH, right=False)
         case FaultKind.REFUSAL:
             said = REFUSAL if kept else REFUSAL.lstrip()
@@ -163,12 +165,11 @@ def _label(ask: Ask, rule: AnswerPlan, right: bool, words: Draws, draws: Draws) 
 
 def _wrapped(label: str, ask: Ask) -> str:
     """Give a label in the form that the schema asks for: an object, a JSON string, or bare."""
-    if not isinstance(ask.schema, dict):
+    schema = mapping(ask.schema)
+    if schema is None:
         return label
-    properties: object = ask.schema.get("properties")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    if isinstance(properties, dict) and properties:
-        return as_text({str(next(iter(properties))): label})  # pyright: ignore[reportUnknownArgumentType]
-    return as_text(label)
+    properties = mapping(schema.get("properties")) or {}
+    return as_text({next(iter(properties)): label} if properties else label)
 
 
 def _document(ask: Ask, rule: AnswerPlan, right: bool, words: Draws) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gearshift.server.simulator.faults import Form
+from gearshift.server.simulator.fields import items, mapping, texts_in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +20,6 @@ class Ask:
         max_tokens: most tokens of the answer; None is no limit.
         labels: the answer must be one of these.
         schema: the answer must be JSON that fits; `json` alone asks for any JSON object.
-        wraps_label: the label is asked for as JSON, bare or in an object, by the schema.
         counts: the client wants its tokens counted in a stream.
         dimensions: of the vectors; None is the model's own.
     """
@@ -37,12 +36,17 @@ class Ask:
     logprobs: bool = False
     counts: bool = True
     dimensions: int | None = None
-    stops: tuple[str, ...] = field(default=())
+    stops: tuple[str, ...] = ()
 
     @property
     def question(self) -> str:
         """The last turn."""
         return self.texts[-1] if self.texts else ""
+
+    @property
+    def structured(self) -> bool:
+        """Whether JSON or a label is asked for."""
+        return bool(self.labels or self.json or self.schema is not None)
 
     @property
     def prompt(self) -> str:
@@ -55,26 +59,20 @@ class Ask:
         return len(self.system) + sum(map(len, self.texts)) + len(self.prefill)
 
 
-class BadRequestError(Exception):
-    """Raised when a request is not what its wire format says; the message may be shown."""
-
-
 def enumerated(schema: object) -> tuple[str, ...]:
     """Give the labels that a schema asks for: an enumeration of texts, bare or as the only property; else none."""
-    if not isinstance(schema, dict):
-        return ()
-    known: dict[str, object] = schema  # pyright: ignore[reportUnknownVariableType]
-    properties = known.get("properties")
-    if isinstance(properties, dict) and len(properties) == 1:  # pyright: ignore[reportUnknownArgumentType]
-        return enumerated(next(iter(properties.values())))  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-    values = known.get("enum")
-    if not isinstance(values, list) or not values:
-        return ()
-    texts = [value for value in values if isinstance(value, str)]  # pyright: ignore[reportUnknownVariableType]
-    return tuple(texts) if len(texts) == len(values) else ()  # pyright: ignore[reportUnknownArgumentType]
+    fields = mapping(schema) or {}
+    properties = mapping(fields.get("properties")) or {}
+    if len(properties) == 1:
+        fields = mapping(next(iter(properties.values()))) or {}
+    values = items(fields.get("enum"))
+    texts = texts_in(values)
+    return texts if len(texts) == len(values) else ()
 
 
-_SPOKEN = re.compile(r"\b(?:labels?|categor(?:y|ies)|classes|options)\b[^\n]*\n((?:[ \t]*[-*] [^\n]+\n?){2,})", re.IGNORECASE)
+_SPOKEN = re.compile(
+    r"\b(?:labels?|categor(?:y|ies)|classes|options)\b[^\n]*\n((?:[ \t]*[-*] [^\n]+\n?){2,})", re.IGNORECASE
+)
 _ALTERNATIVE = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _ESCAPED = re.compile(r"\\(?:U([0-9A-F]{8})|(.))")
 
@@ -93,16 +91,3 @@ def grammar_labels(grammar: str) -> tuple[str, ...]:
         _ESCAPED.sub(lambda part: chr(int(part[1], 16)) if part[1] else part[2], match)
         for match in _ALTERNATIVE.findall(grammar)
     )
-
-
-def texts_of(content: object) -> str:
-    """Give the text of a message's content: a string, or a list of blocks of which some are text."""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, Sequence):
-        return ""
-    pieces: list[str] = []
-    for block in content:  # pyright: ignore[reportUnknownVariableType]
-        if isinstance(block, dict) and isinstance(text := block.get("text"), str):  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-            pieces.append(text)
-    return "\n\n".join(pieces)

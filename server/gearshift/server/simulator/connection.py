@@ -10,24 +10,23 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import anyio
 
-try:
+if sys.platform != "win32":
     import fcntl
     import termios
-except ImportError:  # no such call beyond Unix
-    fcntl = termios = None  # type: ignore[assignment]
 
 _HEAD_LIMIT = 64 * 1024
 BODY_LIMIT = 32 * 1024 * 1024
 _AHEAD = 256 * 1024
 """Most that is taken of a client that sends while nobody reads, bytes."""
-_FLUSH_S = 1.0
-"""How long a reset waits for the client's kernel to take what was written."""
+_FLUSH_TRIES, _FLUSH_STEP_S = 500, 0.002
+"""How often, and how far apart, it is asked whether the client's kernel has taken what was written."""
 
 
 class BadHttpError(Exception):
@@ -132,7 +131,9 @@ class Connection(asyncio.Protocol):
         target, _, version = rest.partition(" ")
         if not version.startswith("HTTP/1."):
             raise BadHttpError("not HTTP/1.1")
-        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+        headers = {
+            name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])
+        }
         if headers.get("expect", "").lower() == "100-continue":
             await self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = await self._body(headers)
@@ -165,26 +166,17 @@ class Connection(asyncio.Protocol):
                     await self._changed.wait()
         return not self.left
 
-    def unacknowledged(self) -> int:
-        """Give the bytes that were written but not taken by the client's kernel, 0 where the system does not tell."""
-        transport = self._transport
-        if transport is None or self.gone:
-            return 0
-        waiting = transport.get_write_buffer_size()
-        if fcntl is None:
-            return waiting
-        queued = bytearray(4)
-        try:
-            fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
-        except OSError:
-            return waiting
-        return waiting + int.from_bytes(queued, "little")
+    async def flush(self) -> int:
+        """Wait, not for long, until the client's kernel has taken what was written; gives the bytes that it has not."""
+        # The system tells no one when the client's kernel has taken it, so it is asked.
+        for _ in range(_FLUSH_TRIES):
+            if self.left or not self._unacknowledged():
+                break
+            await anyio.sleep(_FLUSH_STEP_S)
+        return self._unacknowledged()
 
-    async def reset(self) -> None:
-        """Reset the connection, once the client's kernel has taken what was written."""
-        until = time.monotonic() + _FLUSH_S
-        while self.unacknowledged() and not self.left and time.monotonic() < until:
-            await anyio.sleep(0.001)
+    def reset(self) -> None:
+        """Reset the connection; what the client's kernel has not taken is lost."""
         if self._transport is not None and not self.gone:
             linger = struct.pack("ii", 1, 0)  # on, for 0 s: the close is a reset
             self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -199,6 +191,21 @@ class Connection(asyncio.Protocol):
         """Close at once."""
         if self._transport is not None:
             self._transport.abort()
+
+    def _unacknowledged(self) -> int:
+        """Give the bytes that the client's kernel has not taken; 0 where the system does not tell."""
+        transport = self._transport
+        if transport is None or self.gone:
+            return 0
+        waiting = transport.get_write_buffer_size()
+        if sys.platform == "win32":
+            return waiting
+        queued = bytearray(4)
+        try:
+            fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
+        except OSError:
+            return waiting
+        return waiting + int.from_bytes(queued, sys.byteorder)
 
     async def _more(self) -> bool:
         """Wait for more bytes; False when the client left."""
@@ -248,7 +255,9 @@ class Connection(asyncio.Protocol):
             total += size
             if size < 0 or total > BODY_LIMIT:
                 raise BadHttpError("the body is too long")
-            chunk = await self._exactly(size + 2)  # trailers, which nobody sends, would stand before the last empty line
+            chunk = await self._exactly(
+                size + 2
+            )  # trailers, which nobody sends, would stand before the last empty line
             if chunk is None:
                 return None
             if size == 0:

@@ -18,7 +18,14 @@ from gearshift.server.simulator.prose import english
 
 _DEPTH = 8
 _TRIES = 6
-_WRONG: tuple[object, ...] = ({"unexpected": True}, [["unexpected"]], "\N{BLACK SQUARE} unexpected", -1.5e300, None, True)
+_WRONG: tuple[object, ...] = (
+    {"unexpected": True},
+    [["unexpected"]],
+    "\N{BLACK SQUARE} unexpected",
+    -1.5e300,
+    None,
+    True,
+)
 _FORMATS = {
     "date": "2026-05-10",
     "date-time": "2026-05-10T08:30:00Z",
@@ -164,7 +171,7 @@ class _Maker:
 
     def _object(self, fields: _Object, place: str, depth: int) -> object:
         properties: _Object = fields.get("properties") or {}
-        required = list(fields.get("required") or ())
+        required = cast("list[str]", list(fields.get("required") or ()))
         made: _Object = {}
         for name, each in properties.items():
             deep = depth > _DEPTH // 2 and name not in required

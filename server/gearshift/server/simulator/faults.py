@@ -134,7 +134,9 @@ FACTS: Mapping[FaultKind, FaultFacts] = MappingProxyType(
             forms=_ANSWERS,
         ),
         FaultKind.MALFORMED: FaultFacts(means="a frame after n tokens is not JSON", positioned=True),
-        FaultKind.INVALID_UTF8: FaultFacts(means="a frame after n tokens holds bytes that are no text", positioned=True),
+        FaultKind.INVALID_UTF8: FaultFacts(
+            means="a frame after n tokens holds bytes that are no text", positioned=True
+        ),
         FaultKind.DUPLICATE: FaultFacts(means="the frame after n tokens comes twice", positioned=True, forms=_STREAMS),
         FaultKind.NO_END: FaultFacts(
             means="the body ends in order after n tokens, without finish reason, usage and end mark",
@@ -153,7 +155,7 @@ FACTS: Mapping[FaultKind, FaultFacts] = MappingProxyType(
             forms=_ANSWERS,
         ),
         FaultKind.LOOP: FaultFacts(
-            means="from token n on the last words repeat for so many tokens, or up to the limit asked",
+            means="from token n on the last words repeat for so many tokens",
             positioned=True,
             value=Value.TOKENS,
             default="256",
@@ -176,7 +178,10 @@ FACTS: Mapping[FaultKind, FaultFacts] = MappingProxyType(
             forms=_ANSWERS,
         ),
         FaultKind.UNSURE: FaultFacts(
-            means="from token n on log-probabilities are low", positioned=True, forms=_ANSWERS
+            means="from token n on log-probabilities are low",
+            positioned=True,
+            forms=_ANSWERS,
+            wires=frozenset({"openai", "ollama"}),
         ),
     }
 )
@@ -232,10 +237,14 @@ class Fault:
         """The HTTP status whose words an error inside a stream has."""
         return _ERRORS[self.value]
 
-    def applies(self, wire: str, form: Form) -> bool:
-        """Tell whether it means anything for what is asked."""
+    def applies(self, wire: str, form: Form, *, structured: bool) -> bool:
+        """Tell whether it means anything for what is asked; `structured` is an answer of JSON or one of some labels."""
         facts = self.facts
-        return form in facts.forms and (not facts.wires or wire in facts.wires)
+        return (
+            form in facts.forms
+            and (not facts.wires or wire in facts.wires)
+            and (structured or self.kind is not FaultKind.BAD_JSON)
+        )
 
     def position(self, tokens: int) -> int:
         """Give the tokens before it in an answer of so many, at most all of them."""

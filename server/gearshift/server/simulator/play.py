@@ -133,8 +133,8 @@ class Play:
             return self._left()
         self._entry.input_tokens = input_tokens
         if self._kind is FaultKind.INVALID_UTF8:
-            body = body[:1] + b'"\xff\xfe":0,' + body[1:]
-        return await self._body(body, self._place(2) / 2)
+            body = body[:1] + b"\xff\xfe" + body[1:]
+        return await self._body(body, 0.5)
 
     # What comes instead of an answer
 
@@ -145,7 +145,7 @@ class Play:
             return None
         match fault.kind:
             case FaultKind.RESET:
-                await self._connection.reset()
+                self._connection.reset()
                 return self._done("fault", goes_on=False)
             case FaultKind.HANG:
                 return None if await self._connection.wait(fault.seconds) else self._left()
@@ -169,10 +169,10 @@ class Play:
         return self._done("fault")
 
     async def _body(self, body: bytes, share: float) -> bool:
-        """Give a whole body, in which a fault comes after a share of it."""
-        at = int(len(body) * share)
+        """Give a whole body, in which a fault comes after a share of it, and always before its end."""
+        at = min(max(1, int(len(body) * share)), len(body) - 1)
         if self._kind is FaultKind.MALFORMED:
-            body = body[: min(max(1, at), len(body) - 1)]
+            body = body[:at]
         stops = self._kind in (FaultKind.CUT, FaultKind.CLOSE)
         first = body[:at] if stops or self._kind is FaultKind.STALL else body
         if not await self._head(200, self._content_type(_JSON), f"content-length: {len(body)}", body=first):
@@ -183,7 +183,8 @@ class Play:
             assert self._fault is not None
             if not await self._connection.wait(self._fault.seconds) or not await self._write(body[at:]):
                 return self._left()
-        return self._done("complete")
+        unreadable = self._kind in (FaultKind.MALFORMED, FaultKind.INVALID_UTF8)
+        return self._done("fault" if unreadable else "complete")
 
     # What comes within a stream
 
@@ -205,7 +206,9 @@ class Play:
             case FaultKind.DUPLICATE:
                 if last and not await self._frame(last):
                     return self._left()
-                self._entry.tokens_written += min(self._stage.tokens_per_frame, fault.position(1_000_000)) if last else 0
+                self._entry.tokens_written += (
+                    min(self._stage.tokens_per_frame, fault.position(1_000_000)) if last else 0
+                )
                 return None
             case FaultKind.MALFORMED:
                 return await self._hiccup(wire.malformed_frame())
@@ -224,8 +227,9 @@ class Play:
         """Break off, by a reset or in order."""
         if not await self._connection.wait(SETTLE_S):
             return self._left()
+        self._entry.bytes_unacknowledged = await self._connection.flush()
         if self._kind is FaultKind.CUT:
-            await self._connection.reset()
+            self._connection.reset()
         else:
             self._connection.close()
         return self._done("fault", goes_on=False)
@@ -312,7 +316,6 @@ class Play:
         """Book what was written and what it costs, so far."""
         entry = self._entry
         entry.bytes_written = self._connection.written - self._before
-        entry.bytes_unacknowledged = min(entry.bytes_written, self._connection.unacknowledged())
         given, made = self._stage.rates.pico[:2]
         entry.billed_usd = from_pico(entry.input_tokens * given + entry.output_tokens * made)
 

@@ -20,15 +20,17 @@ from typing import Any
 
 import anyio
 import anyio.abc
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from msgspec import structs
 
 from gearshift.core.errors import ConfigError
 from gearshift.server.simulator.account import Account, Entry
 from gearshift.server.simulator.answers import answer_to, limited, spoilt
-from gearshift.server.simulator.ask import Ask, BadRequestError
+from gearshift.server.simulator.ask import Ask
 from gearshift.server.simulator.connection import BadHttpError, Connection, Received
 from gearshift.server.simulator.draws import Draws
 from gearshift.server.simulator.faults import Fault, FaultKind, Form, fault
+from gearshift.server.simulator.fields import BadRequestError
 from gearshift.server.simulator.plan import FaultPlan, ModelPlan, Plan, ProviderPlan, faults_of, load_plan, model_of
 from gearshift.server.simulator.play import Play, Stage
 from gearshift.server.simulator.tokens import prompt_tokens
@@ -82,18 +84,19 @@ class _Provider:
         return count
 
 
+_Opened = MemoryObjectSendStream[tuple[Connection, _Provider | None]]
+_Arrivals = MemoryObjectReceiveStream[tuple[Connection, _Provider | None]]
+
+
 class Simulator:
     """Simulated providers that run. Made by `running_simulator`."""
 
-    def __init__(
-        self, plan: Plan, host: str, tasks: anyio.abc.TaskGroup, log: Callable[[str], object] | None
-    ) -> None:
+    def __init__(self, plan: Plan, host: str, log: Callable[[str], object] | None) -> None:
         self.account = Account()
         self.url = ""
         """Of the simulator itself, for `/account`; without a trailing slash."""
         self._plan = plan
         self._host = host
-        self._tasks = tasks
         self._log = log
         self._seed = Draws("simulator", plan.seed)
         self._count = 0
@@ -103,6 +106,8 @@ class Simulator:
             name: _Provider(name, each, _WIRES[each.wire](), faults_of(each)) for name, each in plan.providers.items()
         }
         self._listener: asyncio.Server | None = None
+        self._held: socket.socket | None = None
+        self._opened: _Opened | None = None
 
     @property
     def base_urls(self) -> Mapping[str, str]:
@@ -153,22 +158,39 @@ class Simulator:
             raise ValueError(f"{name} has no port of its own, so it cannot refuse connections")
         return provider
 
-    async def start(self, port: int) -> None:
-        """Listen."""
-        main = _bound(self._host, port)
-        self.url = _url(self._host, main)
-        self._listener = await self._listen(main, None)
+    def bind(self, port: int) -> None:
+        """Take every port, without listening yet.
+
+        Raises:
+            ConfigError: one is taken; those that were not are given back.
+        """
+        try:
+            self._held = _bound(self._host, port)
+            self.url = _url(self._host, self._held)
+            for name, provider in self._providers.items():
+                if provider.plan.port is None:
+                    provider.url = f"{self.url}/p/{name}"
+                else:
+                    provider.held = _bound(self._host, provider.plan.port)
+                    provider.port = provider.held.getsockname()[1]
+                    provider.url = _url(self._host, provider.held)
+        except ConfigError:
+            self._release()
+            raise
+
+    async def start(self, tasks: anyio.abc.TaskGroup, opened: _Opened, arrivals: _Arrivals) -> None:
+        """Listen on every port that is not to be down.
+
+        The loop tells of a connection outside of any task, where none can be started: so it goes through a stream.
+        """
+        tasks.start_soon(self._accept, tasks, arrivals)
+        self._opened = opened
+        held, self._held = self._held, None
+        assert held is not None
+        self._listener = await self._listen(held, None)
         for name, provider in self._providers.items():
-            if provider.plan.port is None:
-                provider.url = f"{self.url}/p/{name}"
-                continue
-            held = _bound(self._host, provider.plan.port)
-            provider.port = held.getsockname()[1]
-            provider.url = _url(self._host, held)
-            if provider.plan.down:
-                provider.held = held
-            else:
-                provider.listener = await self._listen(held, provider)
+            if provider.plan.port is not None and not provider.plan.down:
+                await self.up(name)
 
     async def stop(self) -> None:
         """Stop listening and drop every connection."""
@@ -176,24 +198,29 @@ class Simulator:
         for listener in listeners:
             if listener is not None:
                 listener.close()
-        for provider in self._providers.values():
-            if provider.held is not None:
-                provider.held.close()
+        self._release()
         for connection in tuple(self._connections):
             connection.drop()
-        self._tasks.cancel_scope.cancel()
         with anyio.CancelScope(shield=True):
-            while self._connections:
+            while self._connections:  # the loop closes them within a few rounds
                 await anyio.lowlevel.checkpoint()
+
+    def _release(self) -> None:
+        """Give back the ports on which nothing listens."""
+        for held in (self._held, *(each.held for each in self._providers.values())):
+            if held is not None:
+                held.close()
 
     async def _listen(self, held: socket.socket, own: _Provider | None) -> asyncio.Server:
         def opened(connection: Connection) -> None:
             if len(self._connections) >= _MOST_CONNECTIONS:
                 connection.drop()
+                return
             self._connections.add(connection)
             if own is not None:
                 own.connections.add(connection)
-            self._tasks.start_soon(self._serve, connection, own)
+            assert self._opened is not None
+            self._opened.send_nowait((connection, own))
 
         def closed(connection: Connection) -> None:
             self._connections.discard(connection)
@@ -204,6 +231,11 @@ class Simulator:
         return await loop.create_server(lambda: Connection(opened, closed), sock=held, backlog=_BACKLOG)
 
     # One connection
+
+    async def _accept(self, tasks: anyio.abc.TaskGroup, arrivals: _Arrivals) -> None:
+        """Start a task for each connection."""
+        async for connection, own in arrivals:
+            tasks.start_soon(self._serve, connection, own)
 
     async def _serve(self, connection: Connection, own: _Provider | None) -> None:
         try:
@@ -282,7 +314,7 @@ class Simulator:
         except ValueError as error:
             body = wire.refused(400, f"{FAULT_HEADER}: {error}")
             return await _say(connection, 400, body, keep_alive=received.keep_alive)
-        applies = chosen is not None and chosen.applies(wire.name, ask.form)
+        applies = chosen is not None and chosen.applies(wire.name, ask.form, structured=ask.structured)
         entry = Entry(
             id=f"sim-{self._count:06d}",
             provider=provider.name,
@@ -414,13 +446,17 @@ async def running_simulator(
         read = structs.replace(read, seed=seed)
     if not _is_loopback(host):
         raise ConfigError([f"the simulator listens on loopback only, not on {host}"])
-    async with anyio.create_task_group() as tasks:
-        simulator = Simulator(read, host, tasks, log)
-        try:
-            await simulator.start(port)
-            yield simulator
-        finally:
-            await simulator.stop()
+    simulator = Simulator(read, host, log)
+    simulator.bind(port)
+    opened, arrivals = anyio.create_memory_object_stream[tuple[Connection, _Provider | None]](_MOST_CONNECTIONS)
+    with opened, arrivals:
+        async with anyio.create_task_group() as tasks:
+            try:
+                await simulator.start(tasks, opened, arrivals)
+                yield simulator
+            finally:
+                await simulator.stop()
+                tasks.cancel_scope.cancel()
 
 
 def _is_loopback(host: str) -> bool:

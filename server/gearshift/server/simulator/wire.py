@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
 from gearshift.server.simulator.answers import Answer, Token
-from gearshift.server.simulator.ask import Ask, BadRequestError
+from gearshift.server.simulator.ask import Ask
 from gearshift.server.simulator.draws import Draws
 
 UNREADABLE = "\ue000\ue001"
@@ -113,9 +113,6 @@ class Wire(Protocol):
         ...
 
 
-Fields = dict[str, Any]
-
-
 def encoded(document: object) -> bytes:
     """Write JSON; UNREADABLE becomes two bytes that are no UTF-8."""
     return msgspec.json.encode(document).replace(UNREADABLE.encode(), b"\xff\xfe")
@@ -125,53 +122,3 @@ def sse(document: object, *, event: str = "") -> bytes:
     """Give a server-sent event."""
     head = f"event: {event}\ndata: ".encode() if event else b"data: "
     return head + encoded(document) + b"\n\n"
-
-
-def body_of(body: bytes) -> Fields:
-    """Read a JSON object.
-
-    Raises:
-        BadRequestError: it is none.
-    """
-    try:
-        value: object = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequestError("the body is not JSON") from error
-    if not isinstance(value, dict):
-        raise BadRequestError("the body is not a JSON object")
-    return value  # pyright: ignore[reportUnknownVariableType]
-
-
-def text_field(fields: Fields, name: str) -> str:
-    """Give a field that must be text.
-
-    Raises:
-        BadRequestError: it is missing, or something else.
-    """
-    value = fields.get(name)
-    if not isinstance(value, str) or not value:
-        raise BadRequestError(f"{name}: must be text")
-    return value
-
-
-def inputs_of(value: object) -> tuple[str, ...]:
-    """Give the texts of an embedding request.
-
-    Raises:
-        BadRequestError: they are neither a text nor a list of texts.
-    """
-    texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):  # pyright: ignore[reportUnknownVariableType]
-        raise BadRequestError("input: must be a text or a list of texts")
-    return tuple(texts)  # pyright: ignore[reportUnknownArgumentType]
-
-
-def count_of(value: object) -> int | None:
-    """Give a limit; anything but a whole number from 0 is none."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def stops_of(value: object) -> tuple[str, ...]:
-    """Give stop sequences, from a text or a list."""
-    stops: Iterable[object] = [value] if isinstance(value, str) else value if isinstance(value, list) else ()  # pyright: ignore[reportUnknownVariableType]
-    return tuple(stop for stop in stops if isinstance(stop, str))

@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gearshift.server.simulator.answers import Finish, Token
-from gearshift.server.simulator.ask import Ask, BadRequestError, enumerated, spoken_labels, texts_of
+from gearshift.server.simulator.ask import Ask, enumerated, spoken_labels
 from gearshift.server.simulator.faults import Form
-from gearshift.server.simulator.tokens import prompt_tokens
-from gearshift.server.simulator.wire import (
+from gearshift.server.simulator.fields import (
+    BadRequestError,
     Fields,
-    Reply,
-    Route,
-    UsageStyle,
     body_of,
+    content_of,
     count_of,
-    encoded,
-    sse,
+    mapping,
     stops_of,
-    text_field,
+    text_of,
+    turns_of,
 )
+from gearshift.server.simulator.tokens import prompt_tokens
+from gearshift.server.simulator.wire import Reply, Route, UsageStyle, encoded, sse
 
 _STOP = {Finish.STOP: "end_turn", Finish.LENGTH: "max_tokens", Finish.FILTER: "refusal"}
 _ERRORS: dict[int, tuple[str, str]] = {
@@ -61,23 +61,19 @@ class AnthropicWire:
     def read(self, route: Route, body: bytes) -> Ask:
         """Read a request."""
         fields = body_of(body)
-        messages = fields.get("messages")
-        if not isinstance(messages, list) or not messages:
-            raise BadRequestError("messages: at least one message is required")
+        turns = turns_of(fields)
         maximum = count_of(fields.get("max_tokens"))
         if maximum is None and route is Route.CHAT:
             raise BadRequestError("max_tokens: Field required")
-        turns: list[Fields] = [turn for turn in messages if isinstance(turn, dict)]  # pyright: ignore[reportUnknownVariableType]
-        prefill = texts_of(turns.pop().get("content")) if turns and turns[-1].get("role") == "assistant" else ""
-        system = texts_of(fields.get("system"))
-        config = fields.get("output_config")
-        wanted = config.get("format") if isinstance(config, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        schema: object = wanted.get("schema") if isinstance(wanted, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        prefill = content_of(turns.pop().get("content")) if turns[-1].get("role") == "assistant" else ""
+        system = content_of(fields.get("system"))
+        wanted = mapping((mapping(fields.get("output_config")) or {}).get("format")) or {}
+        schema = mapping(wanted.get("schema"))
         return Ask(
             form=Form.STREAM if fields.get("stream") is True else Form.UNARY,
-            model=text_field(fields, "model"),
+            model=text_of(fields, "model"),
             system=system,
-            texts=tuple(texts_of(turn.get("content")) for turn in turns),
+            texts=tuple(content_of(turn.get("content")) for turn in turns),
             prefill=prefill,
             max_tokens=maximum,
             labels=enumerated(schema) if schema is not None else spoken_labels(system),
@@ -90,7 +86,8 @@ class AnthropicWire:
         """Give the message's start, the text block's start, and a ping."""
         start = _message(reply, [], None)
         if reply.usage is not UsageStyle.NONE:
-            start["usage"] = _usage(reply, 1)
+            # The first token has been drawn when the message starts; who counts every frame counts from 0.
+            start["usage"] = _usage(reply, 0 if reply.usage is UsageStyle.CUMULATIVE else 1)
         block: Fields = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
         return [_event({"type": "message_start", "message": start}), _event(block), _event({"type": "ping"})]
 

@@ -10,20 +10,20 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from gearshift.server.simulator.answers import Finish, Token
-from gearshift.server.simulator.ask import Ask, BadRequestError, enumerated, spoken_labels, texts_of
+from gearshift.server.simulator.ask import Ask, enumerated, spoken_labels
 from gearshift.server.simulator.faults import Form
-from gearshift.server.simulator.wire import (
+from gearshift.server.simulator.fields import (
     Fields,
-    Reply,
-    Route,
-    UsageStyle,
     body_of,
+    content_of,
     count_of,
-    encoded,
     inputs_of,
+    mapping,
     stops_of,
-    text_field,
+    text_of,
+    turns_of,
 )
+from gearshift.server.simulator.wire import Reply, Route, UsageStyle, encoded
 
 _ERRORS: dict[int, str] = {
     401: "unauthorized",
@@ -62,33 +62,29 @@ class OllamaWire:
     def read(self, route: Route, body: bytes) -> Ask:
         """Read a request."""
         fields = body_of(body)
-        model = text_field(fields, "model")
+        model = text_of(fields, "model")
         if route is Route.EMBED:
             inputs = inputs_of(fields.get("input"))
             return Ask(form=Form.EMBED, model=model, texts=inputs, dimensions=count_of(fields.get("dimensions")))
-        messages = fields.get("messages")
-        if not isinstance(messages, list) or not messages:
-            raise BadRequestError("messages must not be empty")
-        turns: list[Fields] = [turn for turn in messages if isinstance(turn, dict)]  # pyright: ignore[reportUnknownVariableType]
-        system = "\n\n".join(texts_of(turn.get("content")) for turn in turns if turn.get("role") == "system")
+        turns = turns_of(fields)
+        system = "\n\n".join(content_of(turn.get("content")) for turn in turns if turn.get("role") == "system")
         said = [turn for turn in turns if turn.get("role") != "system"]
-        prefill = texts_of(said.pop().get("content")) if said and said[-1].get("role") == "assistant" else ""
-        options = fields.get("options")
-        chosen: Fields = options if isinstance(options, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+        prefill = content_of(said.pop().get("content")) if said and said[-1].get("role") == "assistant" else ""
+        options = mapping(fields.get("options")) or {}
         wanted = fields.get("format")
-        schema: object = wanted if isinstance(wanted, dict) else None  # pyright: ignore[reportUnknownVariableType]
+        schema = mapping(wanted)
         return Ask(
             form=Form.UNARY if fields.get("stream") is False else Form.STREAM,
             model=model,
             system=system,
-            texts=tuple(texts_of(turn.get("content")) for turn in said),
+            texts=tuple(content_of(turn.get("content")) for turn in said),
             prefill=prefill,
-            max_tokens=count_of(chosen.get("num_predict")),
+            max_tokens=count_of(options.get("num_predict")),
             labels=enumerated(schema) if wanted else spoken_labels(system),
             schema=schema,
             json=bool(wanted),
             logprobs=fields.get("logprobs") is True,
-            stops=stops_of(chosen.get("stop")),
+            stops=stops_of(options.get("stop")),
         )
 
     def opening(self, reply: Reply) -> list[bytes]:

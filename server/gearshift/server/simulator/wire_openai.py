@@ -8,25 +8,26 @@ with vLLM's `continuous_usage_stats`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from gearshift.server.simulator.answers import Finish, Token
-from gearshift.server.simulator.ask import Ask, BadRequestError, enumerated, grammar_labels, spoken_labels, texts_of
+from gearshift.server.simulator.ask import Ask, enumerated, grammar_labels, spoken_labels
 from gearshift.server.simulator.faults import Form
-from gearshift.server.simulator.wire import (
+from gearshift.server.simulator.fields import (
     Fields,
-    Reply,
-    Route,
-    UsageStyle,
     body_of,
+    content_of,
     count_of,
-    encoded,
     inputs_of,
-    sse,
+    items,
+    mapping,
     stops_of,
-    text_field,
+    text_of,
+    texts_in,
+    turns_of,
 )
+from gearshift.server.simulator.wire import Reply, Route, UsageStyle, encoded, sse
 
+_SYSTEM = ("system", "developer")
 _FINISH = {Finish.STOP: "stop", Finish.LENGTH: "length", Finish.FILTER: "content_filter"}
 _ERRORS: dict[int, tuple[str, str | None, str]] = {
     401: ("invalid_request_error", "invalid_api_key", "Incorrect API key provided."),
@@ -64,32 +65,29 @@ class OpenAiWire:
     def read(self, route: Route, body: bytes) -> Ask:
         """Read a request."""
         fields = body_of(body)
-        model = text_field(fields, "model")
+        model = text_of(fields, "model")
         if route is Route.EMBED:
             inputs = inputs_of(fields.get("input"))
             return Ask(form=Form.EMBED, model=model, texts=inputs, dimensions=count_of(fields.get("dimensions")))
-        messages = fields.get("messages")
-        if not isinstance(messages, list) or not messages:
-            raise BadRequestError("messages: must be a list that is not empty")
-        turns: list[Fields] = [turn for turn in messages if isinstance(turn, dict)]  # pyright: ignore[reportUnknownVariableType]
-        system = "\n\n".join(texts_of(turn.get("content")) for turn in turns if turn.get("role") in ("system", "developer"))
-        said = [turn for turn in turns if turn.get("role") not in ("system", "developer")]
-        prefill = texts_of(said.pop().get("content")) if said and said[-1].get("role") == "assistant" else ""
-        schema, is_json = _format(fields.get("response_format"))
-        options = fields.get("stream_options")
+        turns = turns_of(fields)
+        system = "\n\n".join(content_of(turn.get("content")) for turn in turns if turn.get("role") in _SYSTEM)
+        said = [turn for turn in turns if turn.get("role") not in _SYSTEM]
+        prefill = content_of(said.pop().get("content")) if said and said[-1].get("role") == "assistant" else ""
+        wanted = mapping(fields.get("response_format")) or {}
+        schema = (mapping(wanted.get("json_schema")) or {}).get("schema")
         maximum = count_of(fields.get("max_completion_tokens"))
         return Ask(
             form=Form.STREAM if fields.get("stream") is True else Form.UNARY,
             model=model,
             system=system,
-            texts=tuple(texts_of(turn.get("content")) for turn in said),
+            texts=tuple(content_of(turn.get("content")) for turn in said),
             prefill=prefill,
             max_tokens=maximum if maximum is not None else count_of(fields.get("max_tokens")),
             labels=_labels(fields, schema, system),
             schema=schema,
-            json=is_json,
+            json=wanted.get("type") in ("json_object", "json_schema"),
             logprobs=fields.get("logprobs") is True,
-            counts=isinstance(options, dict) and options.get("include_usage") is True,  # pyright: ignore[reportUnknownMemberType]
+            counts=(mapping(fields.get("stream_options")) or {}).get("include_usage") is True,
             stops=stops_of(fields.get("stop")),
         )
 
@@ -186,7 +184,7 @@ class VoyageWire(OpenAiWire):
         fields = body_of(body)
         return Ask(
             form=Form.EMBED,
-            model=text_field(fields, "model"),
+            model=text_of(fields, "model"),
             texts=inputs_of(fields.get("input")),
             dimensions=count_of(fields.get("output_dimension")),
         )
@@ -236,23 +234,12 @@ def _model(name: str) -> Fields:
     return {"id": name, "object": "model", "created": 1_767_225_600, "owned_by": "simulator"}
 
 
-def _format(wanted: Any) -> tuple[object, bool]:
-    """Give the schema that is asked for, if any, and whether it must be JSON."""
-    if not isinstance(wanted, dict):
-        return None, False
-    fields: Fields = wanted  # pyright: ignore[reportUnknownVariableType]
-    inner = fields.get("json_schema")
-    schema: object = inner.get("schema") if isinstance(inner, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    return schema, fields.get("type") in ("json_object", "json_schema")
-
-
 def _labels(fields: Fields, schema: object, system: str) -> tuple[str, ...]:
     if (found := enumerated(schema)) or schema is not None:
         return found
-    outputs = fields.get("structured_outputs")
-    choice: object = outputs.get("choice") if isinstance(outputs, dict) else fields.get("guided_choice")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    if isinstance(choice, list):
-        return tuple(str(label) for label in choice)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    choice = items((mapping(fields.get("structured_outputs")) or {}).get("choice") or fields.get("guided_choice"))
+    if choice:
+        return texts_in(choice)
     if isinstance(grammar := fields.get("grammar"), str):
         return grammar_labels(grammar)
     return () if "response_format" in fields else spoken_labels(system)

@@ -69,10 +69,7 @@ class LanguageWatcher:
     lookback = 0
 
     def __init__(self, prompt: str) -> None:
-        shares = scripts_of(prompt)
-        lowered = prompt.lower()
-        named = {script for script, names in _NAMES.items() if any(name in lowered for name in names)}
-        self._lawful = {*shares, *named}
+        self._prompt = prompt
         self._seen: dict[str, int] = {}
 
     def look(self, window: Window) -> Verdict | None:
@@ -84,19 +81,24 @@ class LanguageWatcher:
         script = max(shares, key=lambda name: shares[name])
         before = sum(self._seen.values())
         is_new = before >= _LEAST_LETTERS and self._seen.get(script, 0) < (1 - _NEARLY_ALL) * before
-        if is_new and shares[script] >= _MOSTLY * letters and script not in self._lawful:
+        if is_new and shares[script] >= _MOSTLY * letters and not self._is_lawful(script):
             main = max(self._seen, key=lambda name: self._seen[name])
             return failed("language", "script", f"the answer changed its script from {main} to {script}")
         for name, count in shares.items():
             self._seen[name] = self._seen.get(name, 0) + count
         return None
 
+    def _is_lawful(self, script: str) -> bool:
+        """Tell whether the prompt uses or names the script; asked only when an answer has changed to it."""
+        lowered = self._prompt.lower()
+        return script in scripts_of(self._prompt) or any(name in lowered for name in _NAMES.get(script, ()))
+
 
 def scripts_of(text: str) -> dict[str, int]:
     """Give how many letters of each script a text holds; Chinese, Japanese and Korean count as one, East Asian."""
     if text.isascii():
-        letters = sum(map(str.isalpha, text))
-        return {"latin": letters} if letters else {}
+        # Nearly all of it letters: counting them would cost more than it tells.
+        return {"latin": len(text)} if text else {}
     counts: dict[str, int] = {}
     for character in text:
         if character.isalpha():

@@ -34,6 +34,7 @@ class Watch:
         "_watchers",
         "_window_tokens",
         "clean",
+        "passed",
     )
 
     def __init__(self, watchers: Sequence[Watcher], *, tokens: int, seconds: float, now: float) -> None:
@@ -48,6 +49,8 @@ class Watch:
         self._tokens = 0
         self._end = 0
         self._logprobs: list[TokenLogprob] = []
+        self.passed = 0
+        """Characters from the beginning that have been in a window: nothing was found in them so far."""
         self.clean = 0
         """Characters from the beginning in which nothing can be found any more."""
 
@@ -83,5 +86,6 @@ class Watch:
             verdict = watcher.look(window)
             if verdict is not None:
                 return verdict
+        self.passed = self._end
         self.clean = max(self.clean, self._end - self._lookback)
         return None

@@ -63,7 +63,8 @@ class Frame:
         self.passed: list[tuple[Cell, int, Any]] = []
         """Duties that the kind of the value fulfilled."""
         self.names: set[str] = set()
-        self.key = ""
+        self.key: str | None = None
+        """The name or index of the value within that is open or was last; None while a key is being written."""
         self.count = 0
         self.unique: list[Cell] = []
         self.value: Any = None

@@ -27,7 +27,7 @@ class StreamIssue:
         return f"{self.pointer or '(root)'}: {self.message} (character {self.offset})"
 
 
-class Stop(Exception):  # noqa: N818 (not an error: the word that ends a check)
+class Stop(Exception):
     """Raised inside the checker, never out of it, when the document can no longer become valid."""
 
     def __init__(self, keyword: str, message: str, index: int | None = None) -> None:

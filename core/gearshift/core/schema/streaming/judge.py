@@ -9,7 +9,9 @@ nor the limit depends on how the text was cut.
 from collections.abc import Iterable
 from typing import Any, Final
 
+from gearshift.core.schema.errors import CheckLimitError
 from gearshift.core.schema.issue import Report, listed, quoted
+from gearshift.core.schema.limits import DEFAULT_LIMITS
 from gearshift.core.schema.node import NULL, Run, SchemaNode, fails, passes
 from gearshift.core.schema.scalars import EnumKeyword, TypeKeyword
 from gearshift.core.schema.schema import Schema
@@ -27,17 +29,31 @@ from gearshift.core.schema.streaming.cells import (
     note_failed,
 )
 from gearshift.core.schema.streaming.closing import Closing, key_of
+from gearshift.core.schema.streaming.issue import Stop
 from gearshift.core.schema.streaming.plans import ArrayPlan, Logic, ObjectPlan, Plans, TextPlan, aliased, plans_of
 from gearshift.core.schema.streaming.prefixes import GOOD, Walk
 
-_ENTER_COST: Final = 4
+_ENTER_COST: Final = 3
 _KIND_NAMES: Final = {dict: "object", list: "array", str: "string", float: "number", bool: "boolean", NULL: "null"}
 
 
 class Judge:
     """The schema's side of one document."""
 
-    __slots__ = ("_duties", "_key_walks", "_letters", "_plans", "_run", "_texts", "_top", "_waiting", "frame", "has_key_rules", "has_text_rules", "keeps_text")
+    __slots__ = (
+        "_duties",
+        "_key_walks",
+        "_letters",
+        "_plans",
+        "_run",
+        "_texts",
+        "_top",
+        "_waiting",
+        "frame",
+        "has_key_rules",
+        "has_text_rules",
+        "keeps_text",
+    )
 
     def __init__(self, schema: Schema | None, work: int) -> None:
         self._run = Run(work)
@@ -209,6 +225,7 @@ class Judge:
         self._run.spend(cost)
         self.has_key_rules = closed
         self._key_walks = None
+        frame.key = None
 
     def key_text(self, piece: str) -> None:
         """Take the next characters of the key that is open, where it has key rules."""
@@ -407,7 +424,10 @@ class Judge:
             raise
 
     def _blame_value(self, node: SchemaNode, value: Any) -> tuple[str, str]:
-        issues = node.explain(value, "", Report(Run(1_000), 1))
+        try:
+            issues = node.explain(value, "", Report(Run(DEFAULT_LIMITS.work), 1))
+        except CheckLimitError:
+            issues = []  # the verdict is known; only the words are not
         return (issues[0].keyword, issues[0].message) if issues else ("schema", "does not match the schema")
 
 

@@ -1,0 +1,123 @@
+"""The simulated providers, in a process of their own, and their account.
+
+Rules: one process for a sitting; its account is emptied before each batch and read when the batch has settled, that is
+when two looks in a row find the same sums.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+import aiohttp
+import anyio
+
+from bench.faults.process import Process, free_port
+from bench.faults.table import ROWS
+from bench.faults.work import DOCUMENT, GONE, PRIMARY, SECONDARY, TEXTS
+
+INPUT_USD = {PRIMARY: Decimal("0.15"), GONE: Decimal("0.15"), SECONDARY: Decimal(3)}
+"""USD for a million tokens."""
+OUTPUT_USD = {PRIMARY: Decimal("0.60"), GONE: Decimal("0.60"), SECONDARY: Decimal(15)}
+FIRST_TOKEN_MS, TOKEN_MS = 20, 2
+_SETTLED_S, _MOST_S = 0.15, 5.0
+
+
+def wire_model(provider: str) -> str:
+    """Give the name of a provider's one model."""
+    return f"{provider}-model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Billed:
+    """One request as the simulator bills it; `applied`: it met a fault."""
+
+    provider: str
+    status: int
+    applied: bool
+    input_tokens: int
+    output_tokens: int
+    usd: Decimal
+
+
+@dataclass(frozen=True)
+class Providers:
+    """Simulated providers that run; base URLs end in /v1."""
+
+    url: str
+    base_urls: dict[str, str]
+    session: aiohttp.ClientSession
+
+    async def reset(self) -> None:
+        """Empty the account."""
+        async with self.session.post(f"{self.url}/account/reset") as response:
+            response.raise_for_status()
+
+    async def settled(self) -> list[Billed]:
+        """Wait until nothing is added to the account any more, and give it."""
+        before: object = None
+        with anyio.move_on_after(_MOST_S):
+            while True:
+                document = await self._account()
+                if document["total"] == before:
+                    break
+                before = document["total"]
+                await anyio.sleep(_SETTLED_S)
+        document = await self._account()
+        return [
+            Billed(
+                provider=entry["provider"],
+                status=entry["status"],
+                applied=entry["applied"],
+                input_tokens=entry["input_tokens"],
+                output_tokens=entry["output_tokens"],
+                usd=Decimal(entry["billed_usd"]),
+            )
+            for entry in document["requests"]
+        ]
+
+    async def _account(self) -> dict[str, object]:
+        async with self.session.get(f"{self.url}/account") as response:
+            response.raise_for_status()
+            return await response.json()
+
+
+def plan(seed: int) -> dict[str, object]:
+    """Give the simulator's plan: three providers, and a rule for each fault at each place."""
+    markers = sorted({fault for row in ROWS for mode in row.modes for fault in row.faults(mode)})
+    common = {"wire": "openai", "latency": {"first_token_ms": FIRST_TOKEN_MS, "token_ms": TOKEN_MS}}
+    providers: dict[str, dict[str, object]] = {
+        name: {**common, "models": {wire_model(name): {"prices": _prices(name)}}} for name in (PRIMARY, SECONDARY, GONE)
+    }
+    providers[PRIMARY]["faults"] = [{"fault": each, "contains": f"[[{each}]]"} for each in markers]
+    providers[GONE] |= {"port": 0, "down": True}
+    answers = [{"provider": name, "text": text, "json": DOCUMENT} for name, text in TEXTS.items()]
+    return {"seed": seed, "providers": providers, "answers": answers}
+
+
+@asynccontextmanager
+async def running_providers(folder: Path, seed: int) -> AsyncGenerator[Providers]:
+    """Run the simulator while the block runs."""
+    path = folder / "plan.yaml"
+    path.write_text(json.dumps(plan(seed)), encoding="utf-8")  # JSON is YAML
+    port = free_port()
+    command = [sys.executable, "-m", "bench.faults.simulate", str(path), str(port)]
+    process = Process("simulator", command, port, folder / "simulator.log")
+    url = f"http://127.0.0.1:{port}"
+    try:
+        await process.start()
+        async with aiohttp.ClientSession() as session:
+            async with session.get(url) as response:
+                base_urls = (await response.json())["providers"]
+            yield Providers(url, base_urls, session)
+    finally:
+        process.stop()
+
+
+def _prices(name: str) -> dict[str, float]:
+    return {"input_usd": float(INPUT_USD[name]), "output_usd": float(OUTPUT_USD[name])}
