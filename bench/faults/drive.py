@@ -1,6 +1,6 @@
 """Drives one gateway through the fault table.
 
-Rules: a batch is one fault in one mode; within it workers ask one after the other, each in its lane. A batch begins no
+Rules: a batch is one fault in one mode; within it workers ask one after the other. A batch begins no
 run after its time is over; a run is bounded by the caller's patience. The provider's account is emptied before a batch
 and read once nothing is added to it any more.
 """
@@ -65,15 +65,16 @@ async def _batch(
     until = perf_counter() + asked.batch_s
     in_flight = min(_MOST_IN_FLIGHT, gateway.in_flight * (_WAITING if row.waits else 1))
 
-    async def worker(lane: int) -> None:
+    async def worker() -> None:
         while (number := next(numbers)) < asked.runs and perf_counter() < until:
             text = prompt(mode, number, row.marker(mode, asked.seed, number))
-            heard.append(await running.ask(Question(prompt=text, mode=mode, gone=row.gone, lane=lane)))
+            heard.append(await running.ask(Question(prompt=text, mode=mode, gone=row.gone, lane=number)))
 
     async with anyio.create_task_group() as tasks:
-        for lane in range(in_flight):
-            tasks.start_soon(worker, lane)
+        for _ in range(in_flight):
+            tasks.start_soon(worker)
     billed = await providers.settled()
+    await anyio.sleep(row.lasts_s)
     return scored(mode, heard, billed, await running.spent())
 
 

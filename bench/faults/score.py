@@ -72,6 +72,7 @@ class Cell:
             where it records nothing.
         unmatched: records without reserve that no bill has; 0 is right to the last digit.
         estimates_of_usd: what was billed and is in no record without reserve: what the estimates stand for.
+        unrecorded: bills for which there is neither a record nor an estimate.
         errors: the commonest, with how often each came.
     """
 
@@ -87,6 +88,7 @@ class Cell:
     estimated_usd: Decimal = Decimal(0)
     estimates_of_usd: Decimal = Decimal(0)
     unmatched: int = 0
+    unrecorded: int = 0
     errors: dict[str, int] = field(default_factory=dict[str, int])
 
     def count(self, result: Result) -> int:
@@ -158,4 +160,6 @@ def _compare(cell: Cell, billed: Sequence[Billed], spent: Sequence[Spent]) -> No
             cell.unmatched += 1
     cell.recorded_usd = sum(exact, Decimal(0))
     cell.estimated_usd = sum((one.usd for one in spent if one.estimated), Decimal(0))
+    estimates = sum(one.estimated and one.usd > 0 for one in spent)
+    cell.unrecorded = max(0, bills.total() - estimates)
     cell.estimates_of_usd = sum((usd * count for usd, count in bills.items()), Decimal(0))

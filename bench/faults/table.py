@@ -26,6 +26,7 @@ class Row:
         must: callers must get a valid answer; the rest is printed for information.
         waits: it takes seconds by its nature, so more runs go on at once.
         gone: the provider refuses connections.
+        lasts_s: how long it may go on to matter after it was met, such as a Retry-After.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Row:
     must: bool = True
     waits: bool = False
     gone: bool = False
+    lasts_s: float = 0.0
 
     def faults(self, mode: Mode) -> list[str]:
         """Give every form that the fault takes in a mode, one for each place."""
@@ -64,7 +66,7 @@ ROWS = (
     Row(name="hang", means="nothing comes for 30 s, not even headers", fault="hang:30", waits=True),
     Row(name="401", means="the key is refused", fault="unauthorized"),
     Row(name="429", means="rate limit without Retry-After", fault="rate_limited"),
-    Row(name="429 Retry-After", means="rate limit, Retry-After: 30", fault="rate_limited:30"),
+    Row(name="429 Retry-After", means="rate limit, Retry-After: 1", fault="rate_limited:1", lasts_s=1.2),
     Row(name="500", means="server error", fault="server_error"),
     Row(name="503", means="unavailable", fault="unavailable"),
     Row(name="529", means="overloaded", fault="overloaded"),

@@ -83,7 +83,7 @@ MODES = tuple(Mode(json=json, stream=stream) for stream in (True, False) for jso
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """One run: `lane` is the worker that asks, `gone` asks the provider where nothing listens."""
+    """One run: `lane` is its number, `gone` asks the provider where nothing listens."""
 
     prompt: str
     mode: Mode

@@ -138,6 +138,7 @@ def test_embedded_model_is_weak_without_examples() -> None:
         Feature.JSON_SCHEMA,
         Feature.JSON_OBJECT,
         Feature.EMBED,
+        Feature.PREFILL,
     }
     assert (strong.vector_space, strong.dimensions) == ("gemma3-270m-mean", (640,))
 

@@ -140,16 +140,20 @@ async def test_fail_mode_still_falls_back_before_the_first_text() -> None:
     assert replay.error is None
 
 
+# Long enough for windows to pass and for checkpoints to trail them, and never the same words twice.
+_TOLD = ("Numbers:", *(f" {number * 7919 % 10007} and" for number in range(900)))
+
+
 async def test_continue_goes_on_from_the_last_checkpoint() -> None:
-    made = engine(
-        blueprint(*chain(_LOW, _LOW)), [[fails(FailureKind.SERVER, "One", " two", " thr")], [says("three", " four")]]
-    )
+    made = engine(blueprint(*chain(_LOW, _LOW)), [[fails(FailureKind.SERVER, *_TOLD)], [says("so", " it", " ends.")]])
     replay = await streamed(made, streaming(SwitchMode.CONTINUE))
-    assert replay.text == "One two three four"
+    assert replay.checkpoints
+    prefill = made.providers["p1"].calls[0].prefill
+    assert prefill
+    assert "".join(_TOLD).startswith(f"{prefill} ")
+    assert replay.text == f"{prefill} so it ends."
     assert [switch.mode for switch in replay.switches] == [SwitchMode.CONTINUE]
-    assert replay.checkpoints[:2] == [1, 2]
-    assert replay.retracts[0].after == 2
-    assert made.providers["p1"].calls[0].prefill == "One two"
+    assert replay.retracts[0].after == replay.checkpoints[-1]
 
 
 async def test_a_continuation_that_dies_leaves_what_was_committed() -> None:
@@ -162,12 +166,10 @@ async def test_a_continuation_that_dies_leaves_what_was_committed() -> None:
 
 
 async def test_a_continuation_may_write_only_what_is_left_of_max_tokens() -> None:
-    made = engine(
-        blueprint(*chain(_LOW, _LOW)),
-        [[fails(FailureKind.SERVER, "x" * 80, " two", " three")], [says("three", " four")]],
-    )
-    await streamed(made, streaming(SwitchMode.CONTINUE), parameters=Parameters(max_tokens=50))
-    assert made.providers["p1"].calls[0].parameters.max_tokens == 50 - 84 // 4
+    made = engine(blueprint(*chain(_LOW, _LOW)), [[fails(FailureKind.SERVER, *_TOLD)], [says("so", " it", " ends.")]])
+    await streamed(made, streaming(SwitchMode.CONTINUE), parameters=Parameters(max_tokens=9000))
+    call = made.providers["p1"].calls[0]
+    assert call.parameters.max_tokens == 9000 - len(call.prefill) // 4
 
 
 async def test_continue_behaves_as_fail_when_a_stage_cannot_continue() -> None:

@@ -10,6 +10,7 @@ import anyio
 import httpx
 import pytest
 
+from gearshift.core.provider import Timeouts
 from gearshift.core.request import Parameters
 from gearshift.server.simulator import parse_plan
 from tests.support.simulated_calls import Caller, calling
@@ -146,10 +147,10 @@ async def test_response_names_the_entry_it_is_booked_under() -> None:
 
 
 async def test_slow_reader_stops_the_simulator() -> None:
-    text = "word " * 200_000
+    text = "word " * 60_000
     answers = f'answers:\n  - {{text: "{text}"}}'
-    async with calling(parse_plan(f"providers: {{a: {{wire: openai, tokens_per_frame: 10}}}}\n{answers}")) as caller:
-        call = caller.call("a", parameters=Parameters())
+    async with calling(parse_plan(f"providers: {{a: {{wire: openai}}}}\n{answers}")) as caller:
+        call = caller.call("a", parameters=Parameters(), timeouts=Timeouts())
         async with aclosing(caller.providers["openai"].stream(call)) as chunks:
             await anext(chunks)
             written = -1

@@ -1,7 +1,7 @@
 """Gearshift: a real `gearshift.yaml`, a real process, asked over gRPC with the Python client.
 
-Each worker of the bench has models of its own that stand for the same two simulated ones: a breaker belongs to a model,
-and no breaker may spare a run its fault.
+Runs are spread over LANES models that stand for the same simulated ones: breakers and Retry-After belong to a model, and
+none may spare a run its fault.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from gearshift.clients import Accumulator, Client, RpcError, StreamProtocolError
 from gearshift.v1 import answer_pb2, call_pb2
 
 LANES = 64
-"""Most calls at once."""
 _CONFIG = """\
 version: 1
 providers:
@@ -49,7 +48,6 @@ _PROVIDER = """\
     dialect: openai
     base_url: {url}
     api_key: bench
-    timeouts: {{first_token_s: {first}, idle_s: {idle}}}
     breaker: {{consecutive_faults: 1000, fault_rate: 1, window: 10000, open_s: 0.001, max_open_s: 0.001, authentication_open_s: 0.001}}
 """
 _MODEL = (
@@ -58,12 +56,16 @@ _MODEL = (
     "prices: {{input_usd: {input}, output_usd: {output}}}}}"
 )
 _CHAIN = """\
-  {name}-{lane}:
+  {form}-{name}-{lane}:
     stages:
-      - {{provider: {name}, model: {name}-{lane}, max_retries: 0}}
-      - {{provider: {healthy}, model: {healthy}-{lane}, max_retries: 0}}
+      - {{provider: {name}, model: {name}-{lane}, max_retries: 0, timeouts: {timeouts}}}
+      - {{provider: {healthy}, model: {healthy}-{lane}, max_retries: 0, timeouts: {timeouts}}}
 """
-_TASK = "    {type}-{name}-{lane}: {{type: {type}, complexity: low, chain: {name}-{lane}}}"
+_TASK = "    {type}-{form}-{name}-{lane}: {{type: {type}, complexity: low, chain: {form}-{name}-{lane}}}"
+_TIMEOUTS = {
+    "stream": f"{{first_token_s: {FIRST_TOKEN_S}, idle_s: {IDLE_S}}}",
+    "unary": f"{{first_token_s: {FIRST_TOKEN_S}, idle_s: {IDLE_S}, total_s: {FIRST_TOKEN_S}}}",
+}
 _ESTIMATED = "estimated"
 _WRITTEN_S = 0.25
 
@@ -77,7 +79,8 @@ class Gearshift:
     settings = (
         "A chain of two stages, the second more capable; streams with their defaults (hold back 32 tokens or 400 ms, "
         "regenerate).",
-        "`timeouts: {first_token_s: 2, idle_s: 2}` at each provider; a whole answer must begin within the first.",
+        "`timeouts: {first_token_s: 2, idle_s: 2}` at each stage. A whole answer has no first token that could be seen, so "
+        "the chains for whole answers say `total_s: 2` too.",
         "`max_retries: 0`; the breaker is kept from opening, so that every run meets the fault.",
         "JSON is asked for with its schema, text as `generate`. Spend is what stands in the ledger; rows whose tokens "
         "nobody reported say `estimated` and are told apart.",
@@ -173,7 +176,8 @@ def _judge(completion: answer_pb2.Completion, heard: Heard) -> None:
 
 def _call(question: Question) -> call_pb2.Call:
     kind = "extract" if question.mode.json else "generate"
-    task = f"{kind}-{GONE if question.gone else PRIMARY}-{question.lane}"
+    form = "stream" if question.mode.stream else "unary"
+    task = f"{kind}-{form}-{GONE if question.gone else PRIMARY}-{question.lane % LANES}"
     if question.mode.json:
         return call(task, question.prompt, schema=SCHEMA, schema_name=SCHEMA_NAME)
     return call(task, question.prompt)
@@ -184,7 +188,7 @@ def _config(providers: Providers, port: int, ledger: Path) -> str:
     lanes = range(LANES)
     return _CONFIG.format(
         providers="".join(
-            _PROVIDER.format(name=name, url=providers.base_urls[name], first=FIRST_TOKEN_S, idle=IDLE_S) for name in names
+            _PROVIDER.format(name=name, url=providers.base_urls[name]) for name in names
         ),
         models="\n".join(
             _MODEL.format(
@@ -198,10 +202,16 @@ def _config(providers: Providers, port: int, ledger: Path) -> str:
             for name in names
             for lane in lanes
         ),
-        chains="".join(_CHAIN.format(name=name, lane=lane, healthy=SECONDARY) for name in (PRIMARY, GONE) for lane in lanes),
+        chains="".join(
+            _CHAIN.format(form=form, timeouts=timeouts, name=name, lane=lane, healthy=SECONDARY)
+            for form, timeouts in _TIMEOUTS.items()
+            for name in (PRIMARY, GONE)
+            for lane in lanes
+        ),
         tasks="\n".join(
-            _TASK.format(type=kind, name=name, lane=lane)
+            _TASK.format(type=kind, form=form, name=name, lane=lane)
             for kind in ("generate", "extract")
+            for form in _TIMEOUTS
             for name in (PRIMARY, GONE)
             for lane in lanes
         ),

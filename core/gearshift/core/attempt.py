@@ -110,7 +110,7 @@ class Attempt:
         if composer.due(now):
             # What is held is judged before it is shown, however short its window is.
             if watch is not None and (verdict := watch.look(now)) is not None:
-                return self._stop(verdict)
+                return [*events, *self._stop(verdict)]  # reasoning has its numbers already
             events += composer.release()
         if watch is not None and watch.passed != self._passed:
             self._passed = watch.passed

@@ -8,6 +8,7 @@ question. Whether the answer is right is drawn against the quality. Log-probabil
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -79,6 +80,8 @@ def answer_to(
         text = rule.poor or doubtful(words)
     elif rule.text:
         text = rule.text
+    elif rule.json is not None:
+        text = as_text(rule.json)
     else:
         text = english(rule.words or _WORDS, words)
     text = _continued(text, ask.prefill)
@@ -133,8 +136,10 @@ def limited(answer: Answer, ask: Ask) -> Answer:
 def scored(text: str, sure: bool, draws: Draws) -> tuple[Token, ...]:
     """Cut a text into tokens with log-probabilities: near 0 when sure, else about -1 with a rival as likely."""
     made: list[Token] = []
-    for number, token in enumerate(tokens_of(text)):
-        drawn = draws.share("logprob", number)
+    # One generator for all tokens: a draw of its own for each would cost more than all the rest.
+    generator = random.Random(draws.of("logprobs").hex(16))
+    for token in tokens_of(text):
+        drawn = generator.random()
         chance = 0.999 - 0.06 * drawn if sure else 0.55 - 0.3 * drawn
         rival = (1 - chance) * (0.5 if sure else 0.9)
         made.append(Token(token, round(math.log(chance), 4), round(math.log(rival), 4)))

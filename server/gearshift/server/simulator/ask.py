@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 
@@ -73,7 +74,9 @@ def enumerated(schema: object) -> tuple[str, ...]:
 _SPOKEN = re.compile(
     r"\b(?:labels?|categor(?:y|ies)|classes|options)\b[^\n]*\n((?:[ \t]*[-*] [^\n]+\n?){2,})", re.IGNORECASE
 )
+_SCHEMA = re.compile(r"JSON Schema\b[^\n{]{0,80}\n?\s*(?=\{)", re.IGNORECASE)
 _ALTERNATIVE = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_DECODER = json.JSONDecoder()
 _ESCAPED = re.compile(r"\\(?:U([0-9A-F]{8})|(.))")
 
 
@@ -81,6 +84,17 @@ def spoken_labels(system: str) -> tuple[str, ...]:
     """Give labels that a prompt lists: a line that names them, then two or more that begin with a dash."""
     found = _SPOKEN.search(system)
     return tuple(line.strip()[2:].strip() for line in found[1].splitlines() if line.strip()) if found else ()
+
+
+def spoken_schema(system: str) -> object:
+    """Give a schema that stands in a prompt, behind the words "JSON Schema"; None when there is none."""
+    found = _SCHEMA.search(system)
+    if found is None:
+        return None
+    try:
+        return mapping(_DECODER.raw_decode(system, found.end())[0])
+    except (ValueError, RecursionError):
+        return None
 
 
 def grammar_labels(grammar: str) -> tuple[str, ...]:

@@ -265,7 +265,7 @@ class Simulator:
         try:
             if route in (Route.CHAT, Route.EMBED):
                 return await self._answer(connection, received, provider, wire.read(route, received.body))
-            ask = wire.read(Route.CHAT, received.body) if route is Route.COUNT else None
+            ask = wire.read(route, received.body) if route is Route.COUNT else None
         except BadRequestError as error:
             body = wire.refused(400, str(error))
             return await _say(connection, 400, body, keep_alive=received.keep_alive)

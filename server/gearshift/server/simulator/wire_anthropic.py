@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gearshift.server.simulator.answers import Finish, Token
-from gearshift.server.simulator.ask import Ask, enumerated, spoken_labels
+from gearshift.server.simulator.ask import Ask, enumerated, spoken_labels, spoken_schema
 from gearshift.server.simulator.faults import Form
 from gearshift.server.simulator.fields import (
     BadRequestError,
@@ -68,7 +68,7 @@ class AnthropicWire:
         prefill = content_of(turns.pop().get("content")) if turns[-1].get("role") == "assistant" else ""
         system = content_of(fields.get("system"))
         wanted = mapping((mapping(fields.get("output_config")) or {}).get("format")) or {}
-        schema = mapping(wanted.get("schema"))
+        schema = mapping(wanted.get("schema")) or spoken_schema(system)
         return Ask(
             form=Form.STREAM if fields.get("stream") is True else Form.UNARY,
             model=text_of(fields, "model"),

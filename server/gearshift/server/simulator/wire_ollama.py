@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from gearshift.server.simulator.answers import Finish, Token
-from gearshift.server.simulator.ask import Ask, enumerated, spoken_labels
+from gearshift.server.simulator.ask import Ask, enumerated, spoken_labels, spoken_schema
 from gearshift.server.simulator.faults import Form
 from gearshift.server.simulator.fields import (
     Fields,
@@ -72,7 +72,7 @@ class OllamaWire:
         prefill = content_of(said.pop().get("content")) if said and said[-1].get("role") == "assistant" else ""
         options = mapping(fields.get("options")) or {}
         wanted = fields.get("format")
-        schema = mapping(wanted)
+        schema = mapping(wanted) or spoken_schema(system)
         return Ask(
             form=Form.UNARY if fields.get("stream") is False else Form.STREAM,
             model=model,
@@ -80,7 +80,7 @@ class OllamaWire:
             texts=tuple(content_of(turn.get("content")) for turn in said),
             prefill=prefill,
             max_tokens=count_of(options.get("num_predict")),
-            labels=enumerated(schema) if wanted else spoken_labels(system),
+            labels=enumerated(schema) if wanted or schema else spoken_labels(system),
             schema=schema,
             json=bool(wanted),
             logprobs=fields.get("logprobs") is True,

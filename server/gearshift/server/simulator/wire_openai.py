@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gearshift.server.simulator.answers import Finish, Token
-from gearshift.server.simulator.ask import Ask, enumerated, grammar_labels, spoken_labels
+from gearshift.server.simulator.ask import Ask, enumerated, grammar_labels, spoken_labels, spoken_schema
 from gearshift.server.simulator.faults import Form
 from gearshift.server.simulator.fields import (
     Fields,
@@ -74,7 +74,7 @@ class OpenAiWire:
         said = [turn for turn in turns if turn.get("role") not in _SYSTEM]
         prefill = content_of(said.pop().get("content")) if said and said[-1].get("role") == "assistant" else ""
         wanted = mapping(fields.get("response_format")) or {}
-        schema = (mapping(wanted.get("json_schema")) or {}).get("schema")
+        schema = (mapping(wanted.get("json_schema")) or {}).get("schema") or spoken_schema(system)
         maximum = count_of(fields.get("max_completion_tokens"))
         return Ask(
             form=Form.STREAM if fields.get("stream") is True else Form.UNARY,
