@@ -24,7 +24,8 @@ from bench.faults.drive import Drive, drive
 from bench.faults.gateway import Gateway
 from bench.faults.process import BENCH, ROOT
 from bench.faults.provider import running_providers
-from bench.faults.report import Results, as_page, as_text
+from bench.faults.report import as_page, as_text
+from bench.faults.results import Measured, Results
 from bench.faults.score import Cell
 from bench.faults.table import ROWS, Row
 from bench.faults.work import MODES, Mode
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, metavar="N", help="of each case at every gateway; default: 1000 at gearshift, 50 at others")
     parser.add_argument("--quick", action="store_true", help=f"{_QUICK_RUNS} runs of each case: a look, not a measurement")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of places and answers (default 1)")
+    parser.add_argument("--usage", choices=("end", "cumulative", "none"), default="end", help="when the providers count tokens")
     parser.add_argument("--batch-seconds", type=float, default=300, metavar="S", help="most for one case (default 300)")
     parser.add_argument("--results", type=Path, default=_RESULTS, metavar="FILE", help=f"default {_RESULTS.relative_to(ROOT)}")
     parser.add_argument("--page", action="store_true", help="only write the page anew from the results")
@@ -88,19 +90,18 @@ async def _sitting(
         if command := gateway.missing():
             say(f"{gateway.name} is not installed, so it is left out; to install it:\n  {command}")
             continue
-        results.begin(gateway, seed=asked.seed)
+        each = runs or gateway.runs
+        measured = results.begin(gateway, seed=asked.seed, usage=asked.usage, runs=each)
 
-        def keep(row: str, mode: str, cell: Cell, name: str = gateway.name) -> None:
-            results.keep(name, row, mode, cell)
+        def keep(row: str, mode: str, cell: Cell, measured: Measured = measured) -> None:
+            measured.cells.setdefault(row, {})[mode] = cell
             results.save(asked.results)
 
         async with AsyncExitStack() as stack:
-            providers = await stack.enter_async_context(running_providers(folder, asked.seed))
+            providers = await stack.enter_async_context(running_providers(folder, asked.seed, asked.usage))
             say(f"starting {gateway.name} ({gateway.version()})")
             running = await stack.enter_async_context(gateway.running(providers, folder))
-            wanted = Drive(
-                runs=runs or gateway.runs, seed=asked.seed, batch_s=asked.batch_seconds, rows=rows, modes=modes
-            )
+            wanted = Drive(runs=each, seed=asked.seed, batch_s=asked.batch_seconds, rows=rows, modes=modes)
             await drive(gateway, running, providers, wanted, say, keep)
 
 

@@ -49,7 +49,7 @@ class OpenAiClient:
                     else:
                         _whole(await response.read(), heard)
         except TimeoutError:
-            heard.error = "the caller's patience ended"
+            heard.error = "the caller waited too long"
         except (aiohttp.ClientError, ConnectionError) as error:
             heard.error = f"{type(error).__name__}: the connection failed or broke off"
         heard.latency_s = time.perf_counter() - began

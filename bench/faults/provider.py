@@ -1,7 +1,7 @@
 """The simulated providers, in a process of their own, and their account.
 
 Rules: one process for a sitting; its account is emptied before each batch and read when the batch has settled, that is
-when two looks in a row find the same sums.
+when no reply is being played any more: a gateway may leave its upstream open when its caller has long gone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ INPUT_USD = {PRIMARY: Decimal("0.15"), GONE: Decimal("0.15"), SECONDARY: Decimal
 """USD for a million tokens."""
 OUTPUT_USD = {PRIMARY: Decimal("0.60"), GONE: Decimal("0.60"), SECONDARY: Decimal(15)}
 FIRST_TOKEN_MS, TOKEN_MS = 20, 2
-_SETTLED_S, _MOST_S = 0.15, 5.0
+_LOOK_S, _MOST_S = 0.05, 40.0
 
 
 def wire_model(provider: str) -> str:
@@ -50,6 +50,7 @@ class Providers:
     """Simulated providers that run; base URLs end in /v1."""
 
     url: str
+    status_port: int
     base_urls: dict[str, str]
     session: aiohttp.ClientSession
 
@@ -59,15 +60,11 @@ class Providers:
             response.raise_for_status()
 
     async def settled(self) -> list[Billed]:
-        """Wait until nothing is added to the account any more, and give it."""
-        before: object = None
+        """Wait until no reply is being played, and give the account."""
+        await anyio.sleep(_LOOK_S)
         with anyio.move_on_after(_MOST_S):
-            while True:
-                document = await self._account()
-                if document["total"] == before:
-                    break
-                before = document["total"]
-                await anyio.sleep(_SETTLED_S)
+            while await self._playing():
+                await anyio.sleep(_LOOK_S)
         document = await self._account()
         return [
             Billed(
@@ -81,16 +78,24 @@ class Providers:
             for entry in document["requests"]
         ]
 
+    async def _playing(self) -> int:
+        async with await anyio.connect_tcp("127.0.0.1", self.status_port) as stream:
+            return int(await stream.receive())
+
     async def _account(self) -> dict[str, object]:
         async with self.session.get(f"{self.url}/account") as response:
             response.raise_for_status()
             return await response.json()
 
 
-def plan(seed: int) -> dict[str, object]:
-    """Give the simulator's plan: three providers, and a rule for each fault at each place."""
+def plan(seed: int, usage: str) -> dict[str, object]:
+    """Give the simulator's plan: three providers, and a rule for each fault at each place.
+
+    Args:
+        usage: when tokens are counted: at the `end`, `cumulative` or `none`.
+    """
     markers = sorted({fault for row in ROWS for mode in row.modes for fault in row.faults(mode)})
-    common = {"wire": "openai", "latency": {"first_token_ms": FIRST_TOKEN_MS, "token_ms": TOKEN_MS}}
+    common = {"wire": "openai", "usage": usage, "latency": {"first_token_ms": FIRST_TOKEN_MS, "token_ms": TOKEN_MS}}
     providers: dict[str, dict[str, object]] = {
         name: {**common, "models": {wire_model(name): {"prices": _prices(name)}}} for name in (PRIMARY, SECONDARY, GONE)
     }
@@ -101,20 +106,20 @@ def plan(seed: int) -> dict[str, object]:
 
 
 @asynccontextmanager
-async def running_providers(folder: Path, seed: int) -> AsyncGenerator[Providers]:
+async def running_providers(folder: Path, seed: int, usage: str) -> AsyncGenerator[Providers]:
     """Run the simulator while the block runs."""
     path = folder / "plan.yaml"
-    path.write_text(json.dumps(plan(seed)), encoding="utf-8")  # JSON is YAML
-    port = free_port()
-    command = [sys.executable, "-m", "bench.faults.simulate", str(path), str(port)]
-    process = Process("simulator", command, port, folder / "simulator.log")
+    path.write_text(json.dumps(plan(seed, usage)), encoding="utf-8")  # JSON is YAML
+    port, status_port = free_port(), free_port()
+    command = [sys.executable, "-m", "bench.faults.simulate", str(path), str(port), str(status_port)]
+    process = Process("simulator", command, status_port, folder / "simulator.log")
     url = f"http://127.0.0.1:{port}"
     try:
         await process.start()
         async with aiohttp.ClientSession() as session:
             async with session.get(url) as response:
                 base_urls = (await response.json())["providers"]
-            yield Providers(url, base_urls, session)
+            yield Providers(url, status_port, base_urls, session)
     finally:
         process.stop()
 

@@ -11,12 +11,10 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
 from typing import Any
-
-import msgspec
 
 from bench.faults.gateway import Spent
 from bench.faults.provider import Billed
@@ -103,15 +101,6 @@ class Cell:
         """Give a percentile of the valid answers' latencies; None without any."""
         times = self.latencies_ms
         return times[min(len(times) - 1, int(len(times) * share))] if times else None
-
-    def document(self) -> dict[str, Any]:
-        """Give it as JSON; money as text."""
-        return {name: str(value) if isinstance(value, Decimal) else value for name, value in asdict(self).items()}
-
-    @classmethod
-    def read(cls, document: dict[str, Any]) -> Cell:
-        """Give it back."""
-        return msgspec.convert(document, cls, strict=False)
 
 
 def scored(mode: Mode, heard: Sequence[Heard], billed: Sequence[Billed], spent: Sequence[Spent] | None) -> Cell:

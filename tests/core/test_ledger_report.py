@@ -8,11 +8,11 @@ from decimal import Decimal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.ledger_rows import START, attempt, resolution, rows
 
 from gearshift.core.answer import Usage
 from gearshift.core.ledger import CostQuery, SqliteLedger
 from gearshift.core.words import AttemptOutcome, CostGroup, FailureKind, TaskType, UsageSource
+from tests.support.ledger_rows import START, attempt, resolution, rows
 
 DAY = 86_400.0
 

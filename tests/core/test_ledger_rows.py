@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from tests.support.ledger_rows import attempt, rows
-
 from gearshift.core.answer import Verdict
 from gearshift.core.ledger.row import verdicts_text
 from gearshift.core.words import AttemptOutcome, FailureKind, VerdictResult
+from tests.support.ledger_rows import attempt, rows
 
 LOW = Verdict(gate="confidence", result=VerdictResult.LOW, confidence=0.6123, detail="the answer said: secret")
 PASS = Verdict(gate="schema", result=VerdictResult.PASS)

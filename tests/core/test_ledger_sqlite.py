@@ -18,7 +18,6 @@ from pathlib import Path
 
 import anyio
 import pytest
-from tests.support.ledger_rows import START, attempt, rows
 
 from gearshift.core.answer import Usage, Verdict
 from gearshift.core.errors import LedgerError
@@ -26,6 +25,7 @@ from gearshift.core.ledger import CostQuery, Ledger, OutcomeReport, SqliteLedger
 from gearshift.core.ledger.migrate import SCHEMA_VERSION
 from gearshift.core.ledger.store import Store
 from gearshift.core.words import AttemptOutcome, FailureKind, OutcomeVerdict, VerdictResult
+from tests.support.ledger_rows import START, attempt, rows
 
 WAIT_S = 20.0
 

@@ -36,7 +36,9 @@ def completions(text: str) -> list[str]:
         elif char in "}]":
             stack.pop()
     closing = "".join(reversed(stack))
-    ends = ['"', 'b"', '": 1', '": null', '": "ab"', '-d": 1', 'c": {}'] if in_string else ["", "0", "e1", ": 1", ": []"]
+    ends = (
+        ['"', 'b"', '": 1', '": null', '": "ab"', '-d": 1', 'c": {}'] if in_string else ["", "0", "e1", ": 1", ": []"]
+    )
     ends += ["rue", "alse", "ull", '"a": 1', *MEMBERS]
     found = [text + end + closing for end in ends]
     if stack:
@@ -112,8 +114,12 @@ SAMPLES = [0, 1, 2.5, True, None, "", "a", "ab", [], [1, 1], {}, {"a": 1}, {"b":
 def shaped(draft: str) -> st.SearchStrategy[dict[str, Any]]:
     """Return schemas as people write them: objects and arrays with something to say about every part."""
     texts = st.sampled_from(["a", "ab", "abc", "b", "x-d", "é"])
-    scalar = st.sampled_from([{"type": "integer", "maximum": 2}, {"type": "boolean"}, {"type": ["string", "null"]}]) | st.builds(
-        lambda longest, shortest: {"type": "string", "maxLength": longest, "minLength": shortest}, st.integers(0, 3), st.integers(0, 2)
+    scalar = st.sampled_from(
+        [{"type": "integer", "maximum": 2}, {"type": "boolean"}, {"type": ["string", "null"]}]
+    ) | st.builds(
+        lambda longest, shortest: {"type": "string", "maxLength": longest, "minLength": shortest},
+        st.integers(0, 3),
+        st.integers(0, 2),
     )
     listed = st.lists(texts, min_size=1, max_size=4).map(lambda values: {"enum": values})
     leaves = scalar | listed | texts.map(lambda value: {"const": value}) | st.booleans() | st.just({"$ref": "#"})

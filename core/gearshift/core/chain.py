@@ -56,6 +56,8 @@ from gearshift.core.words import (
     VerdictResult,
 )
 
+DEADLINE_SLACK_S = 0.005
+"""A call that ends so near its deadline has run out of time, whatever its last attempt says."""
 _DEFAULT_HOLD_TOKENS = 32
 _DEFAULT_HOLD_MS = 400
 _SECOND_LOOK_TEMPERATURE = 0.7
@@ -429,8 +431,8 @@ class _Run:
         """Say why there is no answer."""
         course = self._course
         assert self._completion is not None
-        if step.reason == "deadline" and not self._attempts:
-            return DeadlineError("the deadline leaves no time for an attempt")
+        if step.reason == "deadline" or time.monotonic() >= self._call.ends_at - DEADLINE_SLACK_S:
+            return DeadlineError(_out_of_time(self._attempts))
         if not self._attempts and step.reason in ("limited", "cap") and course.passed_over:
             limits = ", ".join(dict.fromkeys(detail for _, _, detail in course.passed_over))
             if all(reason == "limit" for _, reason, _ in course.passed_over):
@@ -486,6 +488,15 @@ async def _paced(permit: Permit, pacer: Pacer, began: float, budget_s: float) ->
         raise
     permit.cancel()
     return Refusal("limit", f"pace of {permit.guard.name}", pacer.interval_s)
+
+
+def _out_of_time(attempts: Sequence[Attempt]) -> str:
+    """Say what the time went into."""
+    told = "; ".join(
+        f"{each.step.planned.stage.ref.provider}/{each.step.planned.stage.ref.model}: {each.detail}"
+        for each in attempts
+    )
+    return f"the deadline has passed: {told or 'it left no time for an attempt'}"
 
 
 def _worth_waiting(wait_s: float, patience_s: float) -> bool:

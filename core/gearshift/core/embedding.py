@@ -29,7 +29,7 @@ from gearshift.core.answer import (
 )
 from gearshift.core.blueprint import Blueprint, ChainPolicy, Stage
 from gearshift.core.catalogue import Feature, Model
-from gearshift.core.chain import ChainRunner, strongest
+from gearshift.core.chain import DEADLINE_SLACK_S, ChainRunner, strongest
 from gearshift.core.course import Course, Finish, Step, Try
 from gearshift.core.errors import ChainExhaustedError, DeadlineError, RateLimitedError, RouteError
 from gearshift.core.estimate import Estimator
@@ -392,8 +392,9 @@ class _Run:
 
     def _exhausted(self, step: Finish, completion: Completion) -> RouteError:
         passed_over = self._course.passed_over
-        if not self._records and step.reason == "deadline":
-            return DeadlineError("the deadline leaves no time for an attempt")
+        if step.reason == "deadline" or time.monotonic() >= self._ends_at - DEADLINE_SLACK_S:
+            told = "; ".join(f"{each.stage.provider}/{each.stage.model}: {each.detail}" for each in completion.attempts)
+            return DeadlineError(f"the deadline has passed: {told or 'it left no time for an attempt'}")
         if not self._records and passed_over and all(reason == "limit" for _, reason, _ in passed_over):
             limits = ", ".join(dict.fromkeys(detail for _, _, detail in passed_over))
             return RateLimitedError(

@@ -20,7 +20,7 @@ from gearshift.core.blueprint import Blueprint
 from gearshift.core.call import PreparedCall
 from gearshift.core.chain import ChainRunner
 from gearshift.core.embedding import Embedder
-from gearshift.core.errors import RouteError, invalid
+from gearshift.core.errors import RouteError, UnknownTaskError, invalid
 from gearshift.core.estimate import Estimator
 from gearshift.core.events import Completed, Delta, Event, Started, TextDelta, ToolCallFragment
 from gearshift.core.execute import CallOptions, execute_request
@@ -42,6 +42,7 @@ from gearshift.core.request import (
 from gearshift.core.resolve import Classifier
 from gearshift.core.reuse import PrefixReuse
 from gearshift.core.schema import SchemaCache
+from gearshift.core.validation import check_prompt
 from gearshift.core.words import BreakerState, CheckpointPolicy, Outcome
 
 
@@ -212,8 +213,12 @@ class Router:
 
         Raises:
             InvalidRequestError: it is too short to be worth keeping, or its task keeps sending values in its text.
+            UnknownTaskError: the task is not declared and `tasks.strict` is set.
 
         """
+        check_prompt(task_id, text)
+        if self.blueprint.config.tasks.strict and task_id not in self.blueprint.tasks:
+            raise UnknownTaskError(f"the task {task_id} is not declared, and this service answers declared tasks only")
         minimum = self.blueprint.config.caching.min_prompt_length
         if len(text) <= minimum:
             raise invalid("text", f"has {len(text)} characters; only prompts longer than {minimum} are kept")

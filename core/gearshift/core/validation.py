@@ -258,3 +258,17 @@ def check_correction(correction: str) -> None:
     """
     if len(correction.encode()) > MAX_CORRECTION_BYTES:
         raise InvalidRequestError(_fault("correction", f"is larger than {MAX_CORRECTION_BYTES} bytes"))
+
+
+def check_prompt(task_id: str, text: str) -> None:
+    """Check a system prompt that is to be stored.
+
+    Raises:
+        InvalidRequestError: the task's id is not one, or the text is too large.
+    """
+    faults: _Faults = []
+    if not _TASK_ID.match(task_id):
+        faults.append(_fault("task_id", "must be 1 to 128 of letters, digits, - _ . /"))
+    _check_text(text, "text", faults)
+    if faults:
+        raise InvalidRequestError(faults)

@@ -1,6 +1,6 @@
 """Who calls: keys, tenants, roles (design 13).
 
-Rules: a key is `gs_<id>_<secret>`; only the SHA-256 of the whole is configured, and compared in constant time. Without any
+Rules: a key is `gs_<id>_<secret>`, its secret hexadecimal (so without `_`); only the SHA-256 of the whole is configured, and compared in constant time. Without any
 configured key everybody is the tenant `default` with every role. No key is ever logged.
 """
 

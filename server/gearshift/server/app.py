@@ -233,7 +233,13 @@ async def running_app(
         await stack.enter_async_context(_serving(app, config.server))
         if config.server.http:
             app.http_port = await stack.enter_async_context(
-                http_port(config.server.http_host, config.server.http_port, metrics, lambda: app.is_serving)
+                http_port(
+                    config.server.http_host,
+                    config.server.http_port,
+                    metrics,
+                    lambda: app.is_serving,
+                    config.server.http_allowed_hosts,
+                )
             )
         for warning in blueprint.warnings:
             _log.warning(warning)

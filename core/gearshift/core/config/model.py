@@ -69,7 +69,8 @@ class LimitsConfig(_Section, frozen=True, kw_only=True):
     concurrency: Annotated[int, Meta(ge=1, le=100_000)] | None = None
     """Calls at once."""
     usd_per_day: Usd | None = None
-    """Spending in a day: a purse of this size that a day refills evenly."""
+    """Spending in a UTC day; calls whose token price is unknown are refused under it. Each process counts for itself,
+    from its start."""
     burst_s: Seconds = 60.0
     """Capacity of the minute buckets, as seconds of their refill."""
     pace: Amount | None = None
@@ -508,6 +509,8 @@ class ServerConfig(_Section, frozen=True, kw_only=True):
     """Metrics and health over HTTP; 0 takes a free one."""
     http: bool = True
     """Whether there is an HTTP port."""
+    http_allowed_hosts: tuple[str, ...] = ()
+    """Names that the HTTP port answers to besides addresses and `localhost`, such as the one that Prometheus asks."""
     tls: TlsConfig | None = None
     """Unset speaks plain text."""
     max_message_bytes: Annotated[int, Meta(ge=65_536, le=256 * 1024 * 1024)] = 32 * 1024 * 1024

@@ -80,9 +80,7 @@ class Judge:
         own: gates besides the built-in ones.
     """
 
-    def __init__(
-        self, policy: ChainPolicy, own: Sequence[Gate] = (), windows: WindowSettings = _WINDOWS
-    ) -> None:
+    def __init__(self, policy: ChainPolicy, own: Sequence[Gate] = (), windows: WindowSettings = _WINDOWS) -> None:
         gates: list[Gate] = [TruncationGate(), LabelsGate()]
         if policy.enforce_schema:
             gates.append(SchemaGate())

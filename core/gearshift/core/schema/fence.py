@@ -9,7 +9,7 @@ import re
 from typing import Final
 
 # Each of these takes linear time: no two repeats beside each other match the same character.
-_FENCE_LINE: Final = re.compile(r"^[ \t]{0,3}(`{3,}|~{3,})[ \t]*(?:([\w+-]+)[ \t]*)?\r?$", re.MULTILINE)
+FENCE_LINE: Final = re.compile(r"^[ \t]{0,3}(`{3,}|~{3,})[ \t]*(?:([\w+-]+)[ \t]*)?\r?$", re.MULTILINE)
 _INLINE_FENCE: Final = re.compile(r"\A```(?:[A-Za-z0-9+-]*[ \t\r\n])?(.*)```\Z", re.DOTALL)
 _STRUCTURE: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
@@ -17,7 +17,7 @@ _STRUCTURE: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[\]{}]', r
 def strip_fence(text: str) -> str:
     """Return text without one surrounding Markdown code fence or surrounding prose."""
     bare = text.removeprefix("\ufeff").strip()
-    fences = list(_FENCE_LINE.finditer(bare))
+    fences = list(FENCE_LINE.finditer(bare))
     if len(fences) == 2 and not fences[1][2] and fences[0][1] == fences[1][1]:
         return bare[fences[0].end() : fences[1].start()].strip()
     if fences:

@@ -13,7 +13,7 @@ from gearshift.core.schema.limits import SchemaLimits
 from gearshift.core.schema.node import Run, SchemaNode
 
 if TYPE_CHECKING:
-    from gearshift.core.schema.streaming.plans import Plans
+    from gearshift.core.schema.streaming.planning import Plans
 
 
 class Schema:

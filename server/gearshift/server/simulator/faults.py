@@ -137,7 +137,9 @@ FACTS: Mapping[FaultKind, FaultFacts] = MappingProxyType(
         FaultKind.INVALID_UTF8: FaultFacts(
             means="a frame after n tokens holds bytes that are no text", positioned=True
         ),
-        FaultKind.DUPLICATE: FaultFacts(means="the frame after n tokens comes twice", positioned=True, forms=_STREAMS),
+        FaultKind.DUPLICATE: FaultFacts(
+            means="the frame of the n-th token comes twice", positioned=True, forms=_STREAMS
+        ),
         FaultKind.NO_END: FaultFacts(
             means="the body ends in order after n tokens, without finish reason, usage and end mark",
             positioned=True,

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from gearshift.core.schema.node import SchemaNode
 from gearshift.core.schema.streaming.issue import Stop
-from gearshift.core.schema.streaming.plans import Conditional, ContainerPlan, TextPlan
+from gearshift.core.schema.streaming.plans import Conditional, ContainerPlan, Logic, TextPlan
 
 # What a failure means to who depends on the cell.
 MUST: Final = 0
@@ -97,6 +97,21 @@ class Cell:
         """Names or indexes that this node looked at, where that counts."""
         self.failed: set[Any] | None = None
         """Names or indexes of values that `unevaluated…` does not allow, should nothing else look at them."""
+
+
+def links_of(logic: Logic, cell: Cell) -> list[tuple[SchemaNode, int, Any]]:
+    """Return what cell depends on, and how; sets up how many branches are left."""
+    links: list[tuple[SchemaNode, int, Any]] = [(node, MUST, None) for node in logic.every]
+    for index, form in enumerate(logic.forms):
+        cell.alive.append(len(form.nodes))
+        links.extend((node, BRANCH, index) for node in form.nodes)
+    for index, rule in enumerate(logic.conditionals):
+        for node in (rule.condition, rule.then, rule.otherwise):
+            if node is not None:
+                links.append((node, CONDITION, index))
+    for name, nodes in logic.dependents.items():
+        links.extend((node, DEPENDENT, name) for node in nodes)
+    return links
 
 
 def kill(cell: Cell, top: Cell, cause: Cause) -> None:

@@ -6,35 +6,22 @@ work is taken from one budget at events of the document, so that neither the ver
 nor the limit depends on how the text was cut.
 """
 
-from collections.abc import Iterable
+from functools import partial
 from typing import Any, Final
 
-from gearshift.core.schema.errors import CheckLimitError
-from gearshift.core.schema.issue import Report, listed, quoted
-from gearshift.core.schema.limits import DEFAULT_LIMITS
-from gearshift.core.schema.node import NULL, Run, SchemaNode, fails, passes
-from gearshift.core.schema.scalars import EnumKeyword, TypeKeyword
+from gearshift.core.schema.issue import quoted
+from gearshift.core.schema.node import Run, SchemaNode, fails, passes
 from gearshift.core.schema.schema import Schema
-from gearshift.core.schema.streaming.cells import (
-    BRANCH,
-    CONDITION,
-    COUNT,
-    DEPENDENT,
-    MUST,
-    REST,
-    Cell,
-    Duty,
-    Frame,
-    kill,
-    note_failed,
-)
+from gearshift.core.schema.streaming.blame import blame_kind, blame_value, not_allowed
+from gearshift.core.schema.streaming.cells import COUNT, MUST, REST, Cell, Duty, Frame, kill, links_of, note_failed
 from gearshift.core.schema.streaming.closing import Closing, key_of
 from gearshift.core.schema.streaming.issue import Stop
-from gearshift.core.schema.streaming.plans import ArrayPlan, Logic, ObjectPlan, Plans, TextPlan, aliased, plans_of
+from gearshift.core.schema.streaming.planning import Plans, plans_of
+from gearshift.core.schema.streaming.plans import ArrayPlan, Logic, ObjectPlan, aliased
 from gearshift.core.schema.streaming.prefixes import GOOD, Walk
+from gearshift.core.schema.streaming.texts import TEXT_WORDS, OpenText
 
 _ENTER_COST: Final = 3
-_KIND_NAMES: Final = {dict: "object", list: "array", str: "string", float: "number", bool: "boolean", NULL: "null"}
 
 
 class Judge:
@@ -74,14 +61,14 @@ class Judge:
         """Whether the string that is open can be decided before its end: then `text` is to be called."""
         self.has_key_rules = False
         """Whether the key that is open can be decided before its end: then `key_text` is to be called."""
-        self._texts: _Texts | None = None
+        self._texts: OpenText | None = None
         self._key_walks: list[tuple[Cell, Walk]] | None = None
         self._letters = 0
 
     # Values
 
     def begin(self, kind: type) -> None:
-        """A value of a kind begins; float stands for both kinds of numbers."""
+        """Take note that a value of a kind begins; float stands for both kinds of numbers."""
         waiting = self._waiting
         frame = self.frame
         if frame is not None and not frame.is_object:
@@ -106,11 +93,10 @@ class Judge:
             if owner.verdict is not None:
                 continue
             check = node.table[kind]
-            if kind is float and check is not node.table[int]:
-                check = None  # it depends on whether the number is an integer
-            if check is fails:
+            is_open = kind is float and check is not node.table[int]  # it depends on whether the number is whole
+            if check is fails and not is_open:
                 self._failed(owner, role, which, node, kind)
-            elif check is not passes or role == COUNT:
+            elif check is not passes or is_open or role == COUNT:
                 duties.append(duty)
                 if kind is str and self._plans is not None and check is not passes:
                     plan = self._plans.text(node)
@@ -163,7 +149,7 @@ class Judge:
                     if role == COUNT:
                         self._count(owner, which)
                 elif role == MUST:
-                    kill(owner, self._top, lambda node=node: self._blame_value(node, value))
+                    kill(owner, self._top, partial(blame_value, node, value))
                 elif role == REST:
                     note_failed(owner, which)
             self._duties = []
@@ -176,45 +162,22 @@ class Judge:
 
     def text(self, piece: str) -> None:
         """Take the next characters of the string that is open, where it has text rules."""
+        assert self._plans is not None
         if self._texts is None:
-            self._texts = self._open_texts()
-            self._letters = 0
-        before = self._letters
-        self._letters += len(piece)
+            self._texts = OpenText(self._duties, self._plans)
+        before = self._texts.length
         for index, cell, keyword in self._texts.advance(piece):
-            self._kill(cell, keyword, _TEXT_WORDS[keyword], before + index)
+            self._kill(cell, keyword, TEXT_WORDS[keyword], before + index)
 
     def _text_rest(self, value: str) -> None:
-        done = 0 if self._texts is None else self._letters
+        done = 0 if self._texts is None else self._texts.length
         if done < len(value):
             self.text(value[done:])
-
-    def _open_texts(self) -> "_Texts":
-        assert self._plans is not None
-        frame = Frame(None, False)
-        texts = _Texts()
-        for owner, node, role, which in self._duties:
-            plan = self._plans.text(aliased(node))
-            if plan is not None and role != COUNT and owner.verdict is None:
-                self._enter_text(frame, aliased(node), plan, texts).watchers.append((owner, role, which))
-        return texts
-
-    def _enter_text(self, frame: Frame, node: SchemaNode, plan: TextPlan, texts: "_Texts") -> Cell:
-        cell = frame.cells.get(node.number)
-        if cell is None:
-            cell = frame.cells[node.number] = Cell(plan, frame)
-            texts.add(cell, plan)
-            if plan.logic is not None:
-                for target, role, which in _links(plan.logic, cell):
-                    below = None if self._plans is None else self._plans.text(target)
-                    if below is not None:
-                        self._enter_text(frame, target, below, texts).watchers.append((cell, role, which))
-        return cell
 
     # Objects
 
     def key_begins(self) -> None:
-        """The key of a member begins."""
+        """Take note that the key of a member begins."""
         frame = self.frame
         assert frame is not None
         cost, closed = 1, False
@@ -250,7 +213,7 @@ class Judge:
                 dead.append((index, cell))
         self._key_walks = going
         for index, cell in sorted(dead, key=lambda item: item[0]):
-            self._kill(cell, "additionalProperties", _not_allowed(cell), before + index)
+            self._kill(cell, "additionalProperties", not_allowed(cell), before + index)
 
     def key(self, name: str) -> None:
         """Take a whole key; the value of its member comes next."""
@@ -276,7 +239,7 @@ class Judge:
             if not nodes:
                 pass
             elif plan.closed is not None and name not in plan.properties:
-                self._kill(cell, "additionalProperties", _not_allowed(cell))
+                self._kill(cell, "additionalProperties", not_allowed(cell))
                 continue
             else:
                 for node in nodes:
@@ -312,7 +275,7 @@ class Judge:
     # Arrays and objects
 
     def open(self, is_object: bool) -> None:
-        """An array or object has begun; `begin` was called for it."""
+        """Open the array or object that `begin` told of."""
         parent = self.frame
         frame = Frame(parent, is_object)
         kind = dict if is_object else list
@@ -347,7 +310,7 @@ class Judge:
                 cell.seen = set()
                 frame.unique.append(cell)
         if plan.logic is not None:
-            for target, role, which in _links(plan.logic, cell):
+            for target, role, which in links_of(plan.logic, cell):
                 self._enter(frame, target).watchers.append((cell, role, which))
             for target in plan.logic.nots:
                 self._enter(frame, target)
@@ -412,7 +375,7 @@ class Judge:
 
     def _failed(self, owner: Cell, role: int, which: Any, node: SchemaNode, kind: type) -> None:
         if role == MUST:
-            kill(owner, self._top, lambda: _blame_kind(node, kind))
+            kill(owner, self._top, partial(blame_kind, node, kind))
         elif role == REST:
             note_failed(owner, which)
 
@@ -422,104 +385,3 @@ class Judge:
         except Stop as stop:
             stop.index = index
             raise
-
-    def _blame_value(self, node: SchemaNode, value: Any) -> tuple[str, str]:
-        try:
-            issues = node.explain(value, "", Report(Run(DEFAULT_LIMITS.work), 1))
-        except CheckLimitError:
-            issues = []  # the verdict is known; only the words are not
-        return (issues[0].keyword, issues[0].message) if issues else ("schema", "does not match the schema")
-
-
-class _Texts:
-    """The cells of a string that is open that may fail before its end."""
-
-    __slots__ = ("_length", "_limits", "_walks")
-
-    def __init__(self) -> None:
-        self._length = 0
-        self._limits: list[tuple[int, Cell]] | None = []
-        self._walks: list[tuple[Cell, str, Walk]] = []
-
-    def add(self, cell: Cell, plan: TextPlan) -> None:
-        """Take a cell's own rules."""
-        if plan.longest is not None and self._limits is not None:
-            self._limits.append((plan.longest, cell))
-            self._limits.sort(key=lambda item: -item[0])
-        for keyword, texts in plan.lists:
-            self._walks.append((cell, keyword, Walk(texts)))
-
-    def advance(self, piece: str) -> Iterable[tuple[int, Cell, str]]:
-        """Return what fails in piece, in the order of its characters."""
-        found: list[tuple[int, Cell, str]] = []
-        limits = self._limits
-        end = self._length + len(piece)
-        while limits and end > limits[-1][0]:
-            limit, cell = limits.pop()
-            found.append((limit - self._length, cell, "maxLength"))
-        self._length = end
-        if self._walks:
-            going: list[tuple[Cell, str, Walk]] = []
-            for item in self._walks:
-                cell, keyword, walk = item
-                index = walk.advance(piece)
-                if index == GOOD:
-                    going.append(item)
-                else:
-                    found.append((index, cell, keyword))
-            self._walks = going
-        if len(found) > 1:
-            found.sort(key=lambda item: item[0])
-        return found
-
-
-_TEXT_WORDS: Final = {
-    "maxLength": "is longer than is allowed",
-    "enum": "begins like none of the values that are allowed",
-    "const": "does not begin like the value that is expected",
-}
-
-
-def _links(logic: Logic, cell: Cell) -> list[tuple[SchemaNode, int, Any]]:
-    """Return what cell depends on, and how; sets up how many branches are left."""
-    links: list[tuple[SchemaNode, int, Any]] = [(node, MUST, None) for node in logic.every]
-    for index, form in enumerate(logic.forms):
-        cell.alive.append(len(form.nodes))
-        links.extend((node, BRANCH, index) for node in form.nodes)
-    for index, rule in enumerate(logic.conditionals):
-        for node in (rule.condition, rule.then, rule.otherwise):
-            if node is not None:
-                links.append((node, CONDITION, index))
-    for name, nodes in logic.dependents.items():
-        links.extend((node, DEPENDENT, name) for node in nodes)
-    return links
-
-
-def _not_allowed(cell: Cell) -> str:
-    free = [quoted(name) for name in cell.plan.properties if name not in cell.frame.names]
-    return f"the property is not allowed; not yet used: {listed(free)}" if free else "the property is not allowed"
-
-
-def _blame_kind(node: SchemaNode, kind: type) -> tuple[str, str]:
-    """Say why no value of a kind can be valid."""
-    name = _KIND_NAMES[kind]
-    kinds = (int, float) if kind is float else (kind,)
-    for _ in range(64):
-        if node.literal is False:
-            return "false", "is not allowed"
-        keyword = next(
-            (each for each in node.keywords if all(each.checks().get(one) is fails for one in kinds)),
-            None,
-        )
-        if isinstance(keyword, TypeKeyword):
-            return "type", f"expected {' or '.join(keyword.types)}, got {name}"
-        if isinstance(keyword, EnumKeyword):
-            values = [quoted(value) for value in keyword.values]
-            return keyword.keyword, f"expected {'one of ' if len(values) > 1 else ''}{listed(values)}, got {name}"
-        if keyword is None:
-            break
-        within = list(keyword.in_place())
-        if len(within) != 1:
-            return keyword.name, f"no {name} is allowed"
-        node = within[0]
-    return "schema", f"no {name} is allowed"

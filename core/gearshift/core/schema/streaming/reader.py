@@ -8,67 +8,34 @@ character after it.
 """
 
 import json
-import re
-from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any
 
 from gearshift.core.schema.document import MAX_NUMBER_CHARS
 from gearshift.core.schema.issue import child_pointer
-from gearshift.core.schema.node import NULL
 from gearshift.core.schema.streaming.issue import JSON, Stop, StreamIssue
 from gearshift.core.schema.streaming.judge import Judge
-
-_Match = Callable[[str, int], re.Match[str]]
-# Each of these matches any text, if only with nothing.
-_space = cast(_Match, re.compile(r"[ \t\n\r]*").match)
-_run = cast(_Match, re.compile(r'[^"\\\x00-\x1f\ud800-\udfff]*').match)
-_number = cast(
-    _Match,
-    re.compile(r"-?(?:0|[1-9][0-9]*)?(?:(?<=[0-9])\.(?:[0-9]+)?)?(?:(?<=[0-9])[eE](?:[-+]?[0-9]*)?)?").match,
+from gearshift.core.schema.streaming.lexis import (
+    AFTER,
+    COLON,
+    DIGITS,
+    DONE,
+    FIRST_ITEM,
+    FIRST_KEY,
+    KEY,
+    KEY_STRING,
+    LITERAL,
+    LITERALS,
+    NUMBER,
+    STRING,
+    VALUE,
+    WANTED,
+    WHOLE_ESCAPE,
+    WHOLE_NUMBER,
+    match_escape,
+    match_number,
+    match_run,
+    match_space,
 )
-_whole_number: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
-# An escape as far as it is right; a first half of a surrogate pair needs its second half.
-_H: Final = "[0-9a-fA-F]"
-_escape = cast(
-    _Match,
-    re.compile(
-        rf'\\(?:["\\/bfnrt]|u(?:[0-9a-ce-fA-CE-F]{_H}{{0,3}}|[dD](?:[0-7]{_H}{{0,2}}'
-        rf"|[89abAB](?:{_H}(?:{_H}(?:\\(?:u(?:[dD](?:[c-fC-F]{_H}{{0,2}})?)?)?)?)?)?)?)?)?"
-    ).match,
-)
-_whole_escape: Final = re.compile(
-    rf'\\(?:["\\/bfnrt]|u(?:[0-9a-ce-fA-CE-F]{_H}{{3}}|[dD](?:[0-7]{_H}{{2}}|[89abAB]{_H}{{2}}\\u[dD][c-fC-F]{_H}{{2}})))'
-)
-_LITERALS: Final[dict[str, tuple[str, type, Any]]] = {
-    "t": ("true", bool, True),
-    "f": ("false", bool, False),
-    "n": ("null", NULL, None),
-}
-_DIGITS: Final = frozenset("-0123456789")
-
-VALUE: Final = 0
-FIRST_ITEM: Final = 1
-FIRST_KEY: Final = 2
-KEY: Final = 3
-COLON: Final = 4
-AFTER: Final = 5
-DONE: Final = 6
-STRING: Final = 7
-KEY_STRING: Final = 8
-NUMBER: Final = 9
-LITERAL: Final = 10
-_WANTED: Final = {
-    VALUE: "a value",
-    FIRST_ITEM: "a value or ]",
-    FIRST_KEY: "a key in quotes or }",
-    KEY: "a key in quotes",
-    COLON: "a colon",
-    DONE: "nothing more",
-    STRING: "the end of a string",
-    KEY_STRING: "the end of a key",
-    NUMBER: "a number",
-    LITERAL: "true, false or null",
-}
 
 
 class Reader:
@@ -95,9 +62,9 @@ class Reader:
         self._state = VALUE
         self._at = 0
         """Characters read before the text that is being read."""
-        self._held = ""
+        self._held: str = ""
         """The start of an escape or a number, or what is left of a literal."""
-        self._literal: tuple[str, type, Any] = _LITERALS["n"]
+        self._literal: tuple[str, type, Any] = LITERALS["n"]
         self._opened = 0
         """Where the string that is open begins, after its quote."""
         self._parts: list[str] | None = None
@@ -115,7 +82,7 @@ class Reader:
     def read(self, text: str) -> StreamIssue | None:
         """Take the next characters; return what stops the document, if anything does."""
         if self._state in (STRING, KEY_STRING):
-            if self._parts is None and not self._held and _run(text, 0).end() == len(text):
+            if self._parts is None and not self._held and match_run(text, 0).end() == len(text):
                 self._at += len(text)  # the common case: the middle of a text that only has to be a string
                 return None
             if self._held:
@@ -127,7 +94,7 @@ class Reader:
             while pos < end:
                 state = self._state
                 if state == STRING or state == KEY_STRING:
-                    stop = _run(text, pos).end()
+                    stop = match_run(text, pos).end()
                     if stop > pos and self._parts is not None:
                         self._parts.append(text[pos:stop])
                     pos = stop
@@ -138,8 +105,8 @@ class Reader:
                         self._end_string()
                         pos += 1
                     elif char == "\\":
-                        stop = _escape(text, pos).end()
-                        if _whole_escape.fullmatch(text, pos, stop) is not None:
+                        stop = match_escape(text, pos).end()
+                        if WHOLE_ESCAPE.fullmatch(text, pos, stop) is not None:
                             self._take_escape(text[pos:stop])
                             pos = stop
                         elif stop == end:
@@ -155,10 +122,10 @@ class Reader:
                     held = len(self._held)
                     if held:  # as if the whole number came now; it is short
                         whole = self._held + text[pos : pos + MAX_NUMBER_CHARS + 1]
-                        length = _number(whole, 0).end()
+                        length = match_number(whole, 0).end()
                         self._held = whole[:length]
                     else:
-                        length = _number(text, pos).end() - pos
+                        length = match_number(text, pos).end() - pos
                         self._held = text[pos : pos + length]
                     if length > MAX_NUMBER_CHARS:
                         pos += MAX_NUMBER_CHARS - held
@@ -178,7 +145,7 @@ class Reader:
                     continue
                 char = text[pos]
                 if char in " \t\n\r":
-                    pos = _space(text, pos).end()
+                    pos = match_space(text, pos).end()
                     continue
                 if state == AFTER:
                     frame = judge.frame
@@ -203,7 +170,7 @@ class Reader:
                     elif char == "}" and state == FIRST_KEY:
                         self._close()
                     else:
-                        raise Stop(JSON, f"expected {_WANTED[state]}")
+                        raise Stop(JSON, f"expected {WANTED[state]}")
                     pos += 1
                 elif state == DONE:
                     raise Stop(JSON, "text after the document")
@@ -218,17 +185,17 @@ class Reader:
                 elif char == "]" and state == FIRST_ITEM:
                     self._close()
                     pos += 1
-                elif char in _DIGITS:
+                elif char in DIGITS:
                     judge.begin(float)
                     self._state = NUMBER
                     self._held = ""
-                elif char in _LITERALS:
-                    self._literal = _LITERALS[char]
+                elif char in LITERALS:
+                    self._literal = LITERALS[char]
                     judge.begin(self._literal[1])
                     self._state = LITERAL
                     self._held = self._literal[0]
                 else:
-                    raise Stop(JSON, f"expected {_WANTED[state]}")
+                    raise Stop(JSON, f"expected {WANTED[state]}")
             if self._parts is not None:
                 self._show_part()
         except Stop as stop:
@@ -242,7 +209,7 @@ class Reader:
             if self._state == NUMBER:
                 self._end_number()
             if self._state != DONE:
-                raise Stop(JSON, f"ends too early: expected {_WANTED.get(self._state, 'a comma or a closing bracket')}")
+                raise Stop(JSON, f"ends too early: expected {WANTED.get(self._state, 'a comma or a closing bracket')}")
         except Stop as stop:
             return self._issue(stop, len(self._held) if self._state in (STRING, KEY_STRING) else 0)
         return None
@@ -317,7 +284,7 @@ class Reader:
 
     def _end_number(self) -> None:
         text = self._held
-        if _whole_number.fullmatch(text) is None:
+        if WHOLE_NUMBER.fullmatch(text) is None:
             raise Stop(JSON, "not a number")
         value: int | float
         if text.lstrip("-").isdigit():
