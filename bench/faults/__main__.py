@@ -21,7 +21,7 @@ import uvloop
 
 from bench.faults.chart import draw
 from bench.faults.drive import Drive, drive
-from bench.faults.gateway import Gateway
+from bench.faults.gateway import NAMES, Gateway
 from bench.faults.process import BENCH, ROOT
 from bench.faults.provider import running_providers
 from bench.faults.report import as_page, as_text
@@ -30,7 +30,6 @@ from bench.faults.score import Cell
 from bench.faults.table import ROWS, Row
 from bench.faults.work import MODES, Mode
 
-GATEWAYS = ("gearshift", "litellm", "portkey", "direct")
 _PAGE = ROOT / "docs/fault-bench.md"
 _RESULTS = BENCH / "fault-bench.json"
 _QUICK_RUNS = 5
@@ -39,7 +38,7 @@ _QUICK_RUNS = 5
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m bench.faults", description=__doc__.partition("\n")[0])
-    parser.add_argument("--gateways", default=",".join(GATEWAYS), metavar="A,B", help=f"default {','.join(GATEWAYS)}")
+    parser.add_argument("--gateways", default=",".join(NAMES), metavar="A,B", help=f"default {','.join(NAMES)}")
     parser.add_argument("--faults", default="", metavar="A,B", help="rows whose name begins so; default all")
     parser.add_argument("--modes", default="", metavar="A,B", help="such as 'text stream'; default all four")
     parser.add_argument("--runs", type=int, metavar="N", help="of each case at every gateway; default: 1000 at gearshift, 50 at others")
@@ -111,8 +110,8 @@ def _rows(names: str) -> list[Row]:
 
 
 def _gateway(name: str) -> Gateway:
-    if name not in GATEWAYS:
-        raise SystemExit(f"there is no gateway {name!r}; there are {', '.join(GATEWAYS)}")
+    if name not in NAMES:
+        raise SystemExit(f"there is no gateway {name!r}; there are {', '.join(NAMES)}")
     gateway: Gateway = importlib.import_module(f"bench.faults.gateways.{name}").GATEWAY
     return gateway
 

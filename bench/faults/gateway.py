@@ -11,6 +11,8 @@ from typing import Protocol
 from bench.faults.provider import Providers
 from bench.faults.work import Heard, Question
 
+NAMES = ("gearshift", "litellm", "portkey", "direct")
+"""Each has a file in `gateways`, in the order of tables."""
 FIRST_TOKEN_S = IDLE_S = 2.0
 """The timeouts that every gateway gets, where it has such a setting."""
 

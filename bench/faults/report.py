@@ -1,8 +1,235 @@
-def as_text(results):
-    lines=[]
-    for g,v in results.gateways.items():
-        for r,ms in v.cells.items():
-          for m,c in ms.items():
-            lines.append(f"{g:10} {r+'|'+m:32} {c.runs} {c.results} met {c.met} ret {c.retracted} p50 {c.latency_ms(.5)} p99 {c.latency_ms(.99)} waste {c.wasted_tokens} inc {c.incurred_usd.normalize()} rec {c.recorded_usd} est {c.estimated_usd.normalize()} of {c.estimates_of_usd.normalize()} unm {c.unmatched} unr {c.unrecorded} {c.errors}")
+"""What was measured, as a page and as a table for the terminal.
+
+Rules: figures stand as they were measured; what another gateway does better, and where Gearshift fails, is worked out
+from the figures and printed whatever it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+
+from bench.faults.compare import OWN, Case, Sum, added_ms, better, cases, cell_of, failures, summed
+from bench.faults.gateway import FIRST_TOKEN_S, IDLE_S, NAMES
+from bench.faults.openai_client import DEADLINE_S
+from bench.faults.provider import FIRST_TOKEN_MS, TOKEN_MS
+from bench.faults.results import Measured, Results
+from bench.faults.score import Cell, Result
+from bench.faults.table import NO_FAULT, ROWS
+from bench.faults.work import MODES, Mode, answer_tokens
+
+_HEAD = """\
+# Fault bench
+
+`make bench-faults` (`python -m bench.faults`) puts gateways through the same faults and writes this page. Two simulated
+providers speak the OpenAI format: the first one has the fault in every run, the second is healthy, and each gateway is
+told to fall back to it in the way that its own documentation advises. Where the fault strikes is drawn from a seed.
+A caller asks in four modes: a text or a JSON document with a schema, as a stream or whole.
+
+An answer is **valid** when it is the whole text of one of the two providers, or a document that fits the schema. Of what
+else looked like success to a client of the OpenAI format (status 200, no error, the body ended in order), **truncated** is
+the beginning of an answer or nothing at all, and **wrong** is anything else. What the caller was told to be a failure is
+an **error**. `direct` is no gateway: a client that asks the first provider itself.
+"""
+_NOTES = f"""\
+## How it is measured
+
+- Answers have {answer_tokens(MODES[0])} (text) and {answer_tokens(MODES[1])} (JSON) tokens, the first after {FIRST_TOKEN_MS} ms, then one every {TOKEN_MS} ms. All timeouts that a gateway
+  has for it are {FIRST_TOKEN_S:g} s to the first token and {IDLE_S:g} s between tokens; a caller waits {DEADLINE_S:g} s in all.
+- Retries are off and breakers, cooldowns and the like are kept from opening, at every gateway: each run is to meet the
+  fault. In production they would spare most callers a fault that lasts, at any of these gateways.
+- Everything runs on one machine of two cores that others used too: latencies are to be compared within a column of a
+  table, and only roughly between gateways. Added latency is a percentile of the valid answers' latency less the same percentile
+  without fault, at the same gateway.
+- Tokens wasted are those that the provider bills, input and output, and that are in no valid answer. The simulator bills
+  what was generated, as providers do, also for a client that left.
+- Spend incurred is the simulator's own account. A record counts as exact when some bill of the batch is the same to
+  the last pico-USD; records that their gateway calls estimates are told apart.
+- Run it with `--gateways`, `--faults`, `--modes`, `--runs`, `--seed`, `--usage cumulative`; a gateway that is not installed
+  under `.bench/` is left out with the command that installs it. A gateway is a file in `bench/faults/gateways`.
+"""
+
+
+def as_text(results: Results) -> str:
+    """Give the summary, and every case of Gearshift's in which a caller went without a valid answer."""
+    lines = _brief(results)
+    if (own := results.gateways.get(OWN)) is not None:
+        lines += ["", *_failed(own)]
     return "\n".join(lines)
-def as_page(results, chart): return ""
+
+
+def as_page(results: Results, *, chart: bool) -> str:
+    """Give the page."""
+    shown = _shown(results)
+    parts = [_HEAD]
+    rows = [
+        f"| {name} | {one.version} | {one.date.replace('T', ' ')[:16]} | {one.commit} | {one.runs} |"
+        for name, one in shown.items()
+    ]
+    parts.append("\n".join(["| | version | measured (UTC) | commit of the bench | runs of each case |", "|---|---|---|---|---:|", *rows]))
+    machines = sorted({one.machine for one in shown.values()})
+    seeds = sorted({one.seed for one in shown.values()})
+    parts.append(f"{'; '.join(machines)}; seed {', '.join(map(str, seeds))}.\n")
+    parts.append("## In brief\n\nOver all faults that a gateway could have hidden from its caller:\n")
+    parts.append("\n".join(_brief(results)) + "\n")
+    if chart:
+        parts.append("![Share of callers with a whole valid answer, for each fault and gateway](fault-bench.png)\n")
+    parts.append("## What others do better\n\n" + _better(results))
+    if (own := results.gateways.get(OWN)) is not None:
+        parts.append("## Where Gearshift's callers go without\n\n" + "\n".join(_failed(own)) + "\n")
+    parts.append("## Every fault\n\nOf 100 callers, so many got a valid answer; T, W and E: truncated, wrong, error.\n")
+    for mode in MODES:
+        parts.append(_table(results, mode, f"### {mode.name}", _outcome))
+    parts.append("## Added latency\n\np50 / p99 in ms, of valid answers.\n")
+    for mode in MODES:
+        parts.append(_table(results, mode, f"### {mode.name}, added latency", _latency))
+    parts.append("## Tokens wasted\n\nA run, on average.\n")
+    for mode in MODES:
+        parts.append(_table(results, mode, f"### {mode.name}, tokens wasted", _waste))
+    parts.append(_spend(results))
+    parts.append("## How each is configured\n")
+    for name, one in shown.items():
+        parts.append("\n".join([f"**{name}** ({one.version})", "", *(f"- {each}" for each in one.settings), ""]))
+    parts.append(_NOTES)
+    return "\n".join(parts)
+
+
+def _shown(results: Results) -> dict[str, Measured]:
+    return {name: results.gateways[name] for name in NAMES if name in results.gateways}
+
+
+def _brief(results: Results) -> list[str]:
+    shown = _shown(results)
+    sums = {name: summed(one) for name, one in shown.items()}
+
+    def row(title: str, cell: Callable[[str], str]) -> str:
+        return f"| {title} | {' | '.join(cell(name) for name in shown)} |"
+
+    lines = [f"| | {' | '.join(shown)} |", f"|---|{'---:|' * len(shown)}"]
+    for mode in MODES:
+        by_mode = {name: summed(one, mode) for name, one in shown.items()}
+        lines.append(row(f"valid answers, {mode.name}", lambda name, by_mode=by_mode: _share(by_mode[name])))
+    lines.append(row("truncated answers that looked like success", lambda name: _of(sums[name].truncated, sums[name].runs)))
+    lines.append(row("… of these without a finish reason", lambda name: f"{sums[name].noticeable:,}"))
+    lines.append(row("wrong answers that looked like success", lambda name: _of(sums[name].wrong, sums[name].runs)))
+    lines.append(row("errors", lambda name: _of(sums[name].errors, sums[name].runs)))
+    lines.append(row("runs in which shown text was taken back", lambda name: _of(sums[name].retracted, sums[name].runs)))
+    lines.append(row("tokens wasted a run", lambda name: f"{sums[name].wasted / max(1, sums[name].runs):.1f}"))
+    lines.append(row("spend recorded (with estimates) ÷ incurred", lambda name: _recorded(sums[name])))
+    lines.append(row("records that no bill has", lambda name: _known(sums[name], sums[name].unmatched)))
+    lines.append(row("bills that no record has", lambda name: _known(sums[name], sums[name].unrecorded)))
+    for mode in MODES:
+        lines.append(row(f"ms without fault, {mode.name}, p50 / p99", lambda name, mode=mode: _usual(shown[name], mode)))
+    return lines
+
+
+def _share(total: Sum) -> str:
+    if not total.runs:
+        return "-"
+    return "100 %" if total.valid == total.runs else f"{min(99.99, 100 * total.valid / total.runs):.2f} %"
+
+
+def _of(count: int, runs: int) -> str:
+    return f"{count:,} of {runs:,}"
+
+
+def _recorded(total: Sum) -> str:
+    if total.recorded_usd is None or not total.incurred_usd:
+        return "records none"
+    return f"{(total.recorded_usd + total.estimated_usd) / total.incurred_usd:.4f}"
+
+
+def _known(total: Sum, count: int) -> str:
+    return "records none" if total.recorded_usd is None else f"{count:,}"
+
+
+def _usual(measured: Measured, mode: Mode) -> str:
+    cell = measured.cell(NO_FAULT.name, mode.name)
+    return _pair(cell.latency_ms(0.5), cell.latency_ms(0.99)) if cell is not None else "-"
+
+
+def _pair(first: float | None, second: float | None) -> str:
+    return "-" if first is None or second is None else f"{first:.0f} / {second:.0f}"
+
+
+def _better(results: Results) -> str:
+    lines: list[str] = []
+    for name in _shown(results):
+        if name in (OWN, "direct"):
+            continue
+        said = better(results, name)
+        lines += [f"**{name}**", "", *(f"- {each}" for each in said or ["Nothing beyond the noise of this bench."]), ""]
+    return "\n".join(lines)
+
+
+def _failed(own: Measured) -> list[str]:
+    lines: list[str] = []
+    for case, cell in failures(own):
+        counts = ", ".join(f"{cell.count(result)} {result.value}" for result in Result if cell.count(result))
+        example = f" Most often: {next(iter(cell.errors))}" if cell.errors else ""
+        aside = "" if case.row.must else " (for information)"
+        lines.append(f"- {case}{aside}: {counts} of {cell.runs}.{example}")
+    return lines or ["In no case."]
+
+
+def _table(results: Results, mode: Mode, title: str, tell: Callable[[Measured, Case, Cell], str]) -> str:
+    shown = _shown(results)
+    lines = [title, "", f"| fault | {' | '.join(shown)} |", f"|---|{'---:|' * len(shown)}"]
+    for case in cases(mode):
+        told = [(one, cell_of(one, case)) for one in shown.values()]
+        cells = [tell(one, case, cell) if cell is not None else "-" for one, cell in told]
+        lines.append(f"| {case.row.name} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def _outcome(measured: Measured, case: Case, cell: Cell) -> str:
+    letters = ((Result.TRUNCATED, "T"), (Result.WRONG, "W"), (Result.ERROR, "E"))
+    rest = " ".join(f"{letter} {_percent(cell.share(result))}" for result, letter in letters if cell.count(result))
+    valid = _percent(cell.share(Result.VALID))
+    return f"**{valid}**" if not rest else f"{valid} · {rest}"
+
+
+def _percent(share: float) -> str:
+    value = 100 * share
+    return f"{value:.0f}" if value == round(value) else f"{value:.1f}"
+
+
+def _latency(measured: Measured, case: Case, cell: Cell) -> str:
+    if case.row is NO_FAULT:
+        return f"({_pair(cell.latency_ms(0.5), cell.latency_ms(0.99))} in all)"
+    return _pair(added_ms(measured, case, 0.5), added_ms(measured, case, 0.99))
+
+
+def _waste(measured: Measured, case: Case, cell: Cell) -> str:
+    return f"{cell.wasted_tokens / cell.runs:.0f}" if cell.runs else "-"
+
+
+def _spend(results: Results) -> str:
+    parts = ["## Spend\n\nUSD a thousand runs, over the four modes. Portkey's open-source gateway and `direct` record none.\n"]
+    for name, one in _shown(results).items():
+        if summed(one).recorded_usd is None:
+            continue
+        lines = [
+            f"### {name}, spend",
+            "",
+            "| fault | incurred | recorded | estimated | off by | records that no bill has | bills that no record has |",
+            "|---|---:|---:|---:|---:|---:|---:|",
+        ]
+        for row in ROWS:
+            found = [cell for mode in row.modes if (cell := one.cell(row.name, mode.name)) is not None]
+            if found:
+                lines.append(_spend_row(row.name, found))
+        parts.append("\n".join([*lines, ""]))
+    return "\n".join(parts)
+
+
+def _spend_row(name: str, found: list[Cell]) -> str:
+    runs = sum(cell.runs for cell in found) or 1
+    incurred = sum((cell.incurred_usd for cell in found), Decimal(0))
+    recorded = sum((cell.recorded_usd or Decimal(0) for cell in found), Decimal(0))
+    estimated = sum((cell.estimated_usd for cell in found), Decimal(0))
+    told = incurred and (recorded + estimated) / incurred - 1
+    off = "exact" if recorded + estimated == incurred else f"{told:+.2%}"
+    usd = [f"{each * 1000 / runs:.4f}" for each in (incurred, recorded, estimated)]
+    counts = (sum(cell.unmatched for cell in found), sum(cell.unrecorded for cell in found))
+    return f"| {name} | {' | '.join(usd)} | {off} | {counts[0]} | {counts[1]} |"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -213,29 +213,30 @@ providers:
         b'{"model": "m", "messages": {}}',
         b'{"model": "m", "messages": [5]}',
         b"\xff",
-        b'{"model":"m","messages":[{}],"response_format":{"type":"json_schema","json_schema":{"schema":'
-        b'{"type":"object","properties":{"a":{"minimum":"x","type":"integer"}}}}}}',
+        b'{"model":"m","messages":[{}],"grammar":7,"response_format":{"type":"json_schema","json_schema":{"schema":{"enum":{}}}}}',
+        b'{"model":"m","messages":[{}],"response_format":{"json_schema":{"schema":{"type":"number","minimum":"x"}}}}',
     ],
 )
 async def test_wrong_request_is_a_bad_request(body: bytes) -> None:
-    async with running_simulator(parse_plan("providers: {a: {wire: openai}}")) as simulator:
-        async with httpx.AsyncClient(trust_env=False) as client:
-            answer = await client.post(f"{simulator.base_urls['a']}/chat/completions", content=body)
-            assert answer.status_code == 400
-            assert answer.json()["error"]["type"] == "invalid_request_error"
+    plan = parse_plan("providers: {a: {wire: openai}}")
+    async with running_simulator(plan) as simulator, httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.post(f"{simulator.base_urls['a']}/chat/completions", content=body)
+        assert answer.status_code == 400
+        assert answer.json()["error"]["type"] == "invalid_request_error"
+        assert simulator.account.total.requests == 0
 
 
 async def test_body_may_come_in_chunks_and_connections_are_kept() -> None:
-    async def pieces() -> Any:
+    async def pieces() -> AsyncGenerator[bytes]:
         for piece in (b'{"model":"m","messages":[', b'{"role":"user","content":"Hi"}', b"]}"):
             yield piece
 
-    async with running_simulator(parse_plan("providers: {a: {wire: openai}}")) as simulator:
-        async with httpx.AsyncClient(trust_env=False) as client:
-            for _ in range(3):
-                answer = await client.post(f"{simulator.base_urls['a']}/chat/completions", content=pieces())
-                assert answer.status_code == 200
-            assert simulator.statistics()["connections"] == 1
+    plan = parse_plan("providers: {a: {wire: openai}}")
+    async with running_simulator(plan) as simulator, httpx.AsyncClient(trust_env=False) as client:
+        for _ in range(3):
+            answer = await client.post(f"{simulator.base_urls['a']}/chat/completions", content=pieces())
+            assert answer.status_code == 200
+        assert simulator.statistics()["connections"] == 1
 
 
 def test_labels_are_read_as_gateways_write_them() -> None:

@@ -431,8 +431,6 @@ class _Run:
         """Say why there is no answer."""
         course = self._course
         assert self._completion is not None
-        if step.reason == "deadline" or time.monotonic() >= self._call.ends_at - DEADLINE_SLACK_S:
-            return DeadlineError(_out_of_time(self._attempts))
         if not self._attempts and step.reason in ("limited", "cap") and course.passed_over:
             limits = ", ".join(dict.fromkeys(detail for _, _, detail in course.passed_over))
             if all(reason == "limit" for _, reason, _ in course.passed_over):
@@ -441,6 +439,8 @@ class _Run:
                     retry_after_s=course.soonest_s if course.soonest_s is not None else 1.0,
                     limit=limits,
                 )
+        if step.reason == "deadline" or time.monotonic() >= self._call.ends_at - DEADLINE_SLACK_S:
+            return DeadlineError(_out_of_time(self._attempts))
         told = "; ".join(
             f"{attempt.step.planned.stage.ref.provider}/{attempt.step.planned.stage.ref.model}: {attempt.detail}"
             for attempt in self._attempts

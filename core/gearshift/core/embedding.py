@@ -392,9 +392,6 @@ class _Run:
 
     def _exhausted(self, step: Finish, completion: Completion) -> RouteError:
         passed_over = self._course.passed_over
-        if step.reason == "deadline" or time.monotonic() >= self._ends_at - DEADLINE_SLACK_S:
-            told = "; ".join(f"{each.stage.provider}/{each.stage.model}: {each.detail}" for each in completion.attempts)
-            return DeadlineError(f"the deadline has passed: {told or 'it left no time for an attempt'}")
         if not self._records and passed_over and all(reason == "limit" for _, reason, _ in passed_over):
             limits = ", ".join(dict.fromkeys(detail for _, _, detail in passed_over))
             return RateLimitedError(
@@ -402,6 +399,9 @@ class _Run:
                 retry_after_s=self._course.soonest_s if self._course.soonest_s is not None else 1.0,
                 limit=limits,
             )
+        if step.reason == "deadline" or time.monotonic() >= self._ends_at - DEADLINE_SLACK_S:
+            told = "; ".join(f"{each.stage.provider}/{each.stage.model}: {each.detail}" for each in completion.attempts)
+            return DeadlineError(f"the deadline has passed: {told or 'it left no time for an attempt'}")
         told = "; ".join(f"{each.stage.provider}/{each.stage.model}: {each.detail}" for each in completion.attempts)
         more = "; ".join(
             f"{each.stage.ref.provider}/{each.stage.ref.model}: {detail}" for each, _, detail in passed_over

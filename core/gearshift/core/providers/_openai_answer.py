@@ -16,7 +16,6 @@ from gearshift.core.provider import Chunk, TokenLogprob
 from gearshift.core.providers._openai_frames import (
     ERRORS,
     FRAMES,
-    UNREADABLE,
     VECTORS,
     WireChoice,
     WireError,
@@ -26,7 +25,7 @@ from gearshift.core.providers._openai_frames import (
     WireToolCall,
     WireUsage,
 )
-from gearshift.core.providers._wire import classify, cut, failure, malformed
+from gearshift.core.providers._wire import UNREADABLE, classify, cut, failure, malformed
 from gearshift.core.words import FailureKind, FinishReason
 
 _FINISH = {

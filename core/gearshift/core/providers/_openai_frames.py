@@ -113,5 +113,3 @@ class WireErrorBody(Struct):
 FRAMES = msgspec.json.Decoder(WireFrame)
 VECTORS = msgspec.json.Decoder(WireVectors)
 ERRORS = msgspec.json.Decoder(WireErrorBody)
-
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

@@ -14,9 +14,13 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 
+import msgspec
+
 from gearshift.core.failures import FAILURE_RULES, ProviderFailure
 from gearshift.core.words import FailureKind
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding a frame may raise: no JSON, no UTF-8, or nested too deep."""
 FRAME_LIMIT = 16 * 1024 * 1024
 """Longest frame of a stream, bytes; a longer one is malformed."""
 

@@ -28,7 +28,7 @@ from gearshift.core.providers._anthropic_request import STATE_ENCODER, Anthropic
 from gearshift.core.providers._incoming import GatheredAnswer, require_answer
 from gearshift.core.providers._outgoing import headers_of
 from gearshift.core.providers._spoken import unwrapped_label
-from gearshift.core.providers._wire import SseSplitter, classify, cut, failure, malformed, retry_after_s
+from gearshift.core.providers._wire import UNREADABLE, SseSplitter, classify, cut, failure, malformed, retry_after_s
 from gearshift.core.words import FailureKind, FinishReason
 
 BASE_URL = "https://api.anthropic.com"
@@ -210,7 +210,7 @@ class _Answer(GatheredAnswer):
         for data in events:
             try:
                 self._event(_EVENT.decode(data))
-            except msgspec.DecodeError:
+            except UNREADABLE:
                 self.failed = malformed("an event of the stream is not the JSON that it should be")
             if self.ended or self.failed is not None:
                 return
@@ -244,7 +244,7 @@ class _Answer(GatheredAnswer):
         """
         try:
             message = _MESSAGE.decode(data)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise malformed("the answer is not the JSON that it should be") from error
         if message.error is not None:
             raise _failure(None, {}, message.error)
@@ -400,7 +400,7 @@ _TOO_LONG = re.compile(r"prompt is too long|exceed(?:s|ed)? (?:the )?context|con
 def _http_failure(status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
     try:
         error = _MESSAGE.decode(body).error or _Error()
-    except msgspec.DecodeError:
+    except UNREADABLE:
         error = _Error()
     return _failure(status, headers, error)
 

@@ -48,7 +48,7 @@ from gearshift.core.failures import ProviderFailure
 from gearshift.core.http import Http, HttpResponse
 from gearshift.core.provider import Account, Chunk, EmbedCall, EmbedResult, ProviderCall, Timeouts, TokenLogprob
 from gearshift.core.providers._outgoing import encoded, invalid_request
-from gearshift.core.providers._wire import SseSplitter, cut, malformed
+from gearshift.core.providers._wire import UNREADABLE, SseSplitter, cut, malformed
 from gearshift.core.request import JsonOutput, LabelOutput, Message
 from gearshift.core.words import FailureKind, FinishReason
 
@@ -305,7 +305,7 @@ def _add(whole: Chunk, piece: Chunk) -> None:
 def _decoded(data: bytes) -> Mapping[str, Any]:
     try:
         return msgspec.json.decode(data, type=dict[str, Any])
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise malformed("the embedded model's answer is not JSON") from error
 
 

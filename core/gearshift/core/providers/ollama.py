@@ -31,7 +31,7 @@ from gearshift.core.provider import Chunk, EmbedCall, EmbedResult, ProviderCall,
 from gearshift.core.providers._incoming import GatheredAnswer, require_answer
 from gearshift.core.providers._outgoing import encoded, headers_of, invalid_request, json_object
 from gearshift.core.providers._spoken import instruction, label_schema, unwrapped_label
-from gearshift.core.providers._wire import LineSplitter, classify, cut, failure, malformed, retry_after_s
+from gearshift.core.providers._wire import UNREADABLE, LineSplitter, classify, cut, failure, malformed, retry_after_s
 from gearshift.core.request import Image, LabelOutput, Message, Text, ToolCall, ToolResult
 from gearshift.core.words import FailureKind, FinishReason, ReasoningEffort, Role, ToolMode, Truncation
 
@@ -119,7 +119,7 @@ class OllamaProvider:
             response.close()
         try:
             embedded = _EMBEDDED.decode(data)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise malformed("the answer is not the JSON that it should be") from error
         if embedded.embeddings is None:
             raise malformed("the answer has no embeddings")
@@ -359,7 +359,7 @@ class _Answer(GatheredAnswer):
                 continue
             try:
                 line = _LINE.decode(data)
-            except msgspec.DecodeError:
+            except UNREADABLE:
                 self.failed = malformed("a line of the answer is not the JSON that it should be")
                 return
             self._line(line)
@@ -437,7 +437,7 @@ _ERROR_BODY = msgspec.json.Decoder(_ErrorBody)
 def _http_failure(status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
     try:
         error = _ERROR_BODY.decode(body).error
-    except msgspec.DecodeError:
+    except UNREADABLE:
         error = None
     return _failure(status, headers, error or "")
 

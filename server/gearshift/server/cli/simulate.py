@@ -14,12 +14,14 @@ from pathlib import Path
 
 import anyio
 
+from gearshift.core.catalogue.money import usd_text
 from gearshift.core.errors import ConfigError, RouteError
 from gearshift.server.cli.serve import failed
 from gearshift.server.simulator.account import Account
 from gearshift.server.simulator.faults import FACTS, FaultKind, Value
 from gearshift.server.simulator.plan import Plan, load_plan
-from gearshift.server.simulator.server import FAULT_HEADER, KEY_HEADER, running_simulator
+from gearshift.server.simulator.provider import FAULT_HEADER, KEY_HEADER
+from gearshift.server.simulator.server import running_simulator
 from gearshift.server.status import lone
 
 _EPILOG = f"""examples:
@@ -119,7 +121,7 @@ async def _simulate(plan: Plan, arguments: argparse.Namespace) -> None:
     total = simulator.account.total
     log(
         f"{total.requests} requests, {total.faults} faults, {total.clients_left} clients left early, "
-        f"{total.billed_usd.normalize():f} USD"
+        f"{usd_text(total.billed_usd)} USD"
     )
     if arguments.account:
         _write(Path(arguments.account), simulator.account)

@@ -3,7 +3,8 @@
 from gearshift.server.simulator.account import Account, Entry
 from gearshift.server.simulator.faults import Fault, FaultKind, fault
 from gearshift.server.simulator.plan import Plan, load_plan, parse_plan
-from gearshift.server.simulator.server import FAULT_HEADER, KEY_HEADER, Simulator, running_simulator
+from gearshift.server.simulator.provider import FAULT_HEADER, KEY_HEADER
+from gearshift.server.simulator.server import Simulator, running_simulator
 
 __all__ = [
     "FAULT_HEADER",

@@ -15,7 +15,7 @@ from typing import Any
 
 from gearshift.core.catalogue.money import from_pico, to_pico, usd_text
 
-_KEPT = 100_000
+_KEPT = 20_000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class Entry:
         bytes_written: of the response.
         bytes_unacknowledged: how many of them the client's kernel had not taken when the simulator broke off; None when
             it did not.
-        end: `complete`, `fault` or `client left`.
+        end: `complete`, `fault`, `client left`, or `dropped` when the provider or the simulator went down.
         left_after_ms: from the last byte that was written to the moment when the client was seen to leave.
         right: how the draw against the quality fell, and whether no fault spoilt the text.
     """

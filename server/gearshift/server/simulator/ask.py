@@ -45,11 +45,6 @@ class Ask:
         return self.texts[-1] if self.texts else ""
 
     @property
-    def structured(self) -> bool:
-        """Whether JSON or a label is asked for."""
-        return bool(self.labels or self.json or self.schema is not None)
-
-    @property
     def prompt(self) -> str:
         """All that the model reads."""
         return "\n".join(part for part in (self.system, *self.texts, self.prefill) if part)

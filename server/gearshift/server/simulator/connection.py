@@ -14,8 +14,10 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import anyio
+import anyio.lowlevel
 
 if sys.platform != "win32":
     import fcntl
@@ -61,6 +63,8 @@ class Connection(asyncio.Protocol):
         self._reading = True
         self.left_at: float | None = None
         """When the client was seen to have gone, `time.monotonic`; None while it is there."""
+        self.dropped = False
+        """The simulator dropped it."""
         self.gone = False
         """Nothing is left of the connection."""
         self.written = 0
@@ -157,6 +161,18 @@ class Connection(asyncio.Protocol):
             await anyio.lowlevel.checkpoint()  # lets the loop see that the client has gone
         return not self.left
 
+    async def say(self, status: int, body: bytes, *, keep_alive: bool) -> bool:
+        """Give a plain response that nobody bills; gives whether the connection goes on."""
+        kind = "application/json" if body.startswith((b"{", b"[")) else "text/plain"
+        lines = [
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+            f"content-type: {kind}",
+            f"content-length: {len(body)}",
+        ]
+        if not keep_alive:
+            lines.append("connection: close")
+        return await self.write(("\r\n".join(lines) + "\r\n\r\n").encode() + body) and keep_alive
+
     async def wait(self, seconds: float) -> bool:
         """Wait so long; False at once when the client leaves."""
         if seconds > 0:
@@ -188,7 +204,8 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def drop(self) -> None:
-        """Close at once."""
+        """Close at once; this is not the client's leaving."""
+        self.dropped = True
         if self._transport is not None:
             self._transport.abort()
 

@@ -300,8 +300,8 @@ class Play:
     # How it ends
 
     def _left(self) -> bool:
-        """Book that the client left."""
-        return self._done("client left", goes_on=False)
+        """Book that the client left, or that the simulator dropped the connection."""
+        return self._done("dropped" if self._connection.dropped else "client left", goes_on=False)
 
     def _done(self, end: str, *, goes_on: bool = True) -> bool:
         connection, entry = self._connection, self._entry
@@ -309,12 +309,12 @@ class Play:
         if end == "client left":
             left_at = connection.left_at or time.monotonic()
             entry.left_after_ms = round(max(0.0, left_at - self._last_write) * 1000, 3)
-        self.settle()
         return goes_on and self._stage.keep_alive and not connection.left
 
     def settle(self) -> None:
-        """Book what was written and what it costs, so far."""
+        """Book what was written and what it costs: once, when nothing follows."""
         entry = self._entry
+        entry.end = entry.end or "dropped"
         entry.bytes_written = self._connection.written - self._before
         given, made = self._stage.rates.pico[:2]
         entry.billed_usd = from_pico(entry.input_tokens * given + entry.output_tokens * made)

@@ -1,9 +1,7 @@
-"""The simulator: listeners, and which request goes to which provider.
+"""The simulator: its listeners, and which connection belongs to which provider.
 
 Rules: it listens on loopback alone and keeps nothing but its account. Each connection has a task in one group that ends
-with the simulator. What happens to a request is decided before its answer begins, from the seed, the provider, the model
-and what is asked (or the header `x-simulate-key`), counted by how many times that came: never from the order in which
-tasks happen to run, except where a plan asks for ordinals.
+with the simulator.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,108 +17,79 @@ from typing import Any
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from msgspec import structs
 
 from gearshift.core.errors import ConfigError
-from gearshift.server.simulator.account import Account, Entry
-from gearshift.server.simulator.answers import answer_to, limited, spoilt
-from gearshift.server.simulator.ask import Ask
+from gearshift.server.simulator.account import Account
 from gearshift.server.simulator.connection import BadHttpError, Connection, Received
 from gearshift.server.simulator.draws import Draws
-from gearshift.server.simulator.faults import Fault, FaultKind, Form, fault
-from gearshift.server.simulator.fields import BadRequestError
-from gearshift.server.simulator.plan import FaultPlan, ModelPlan, Plan, ProviderPlan, faults_of, load_plan, model_of
-from gearshift.server.simulator.play import Play, Stage
-from gearshift.server.simulator.tokens import prompt_tokens
-from gearshift.server.simulator.vectors import vector_of
-from gearshift.server.simulator.wire import Reply, Route, UsageStyle, Wire, encoded
-from gearshift.server.simulator.wire_anthropic import AnthropicWire
-from gearshift.server.simulator.wire_ollama import OllamaWire
-from gearshift.server.simulator.wire_openai import OpenAiWire, VoyageWire
+from gearshift.server.simulator.plan import Plan, load_plan
+from gearshift.server.simulator.provider import Books, SimulatedProvider
+from gearshift.server.simulator.wire import encoded
 
-FAULT_HEADER = "x-simulate-fault"
-"""The fault of one request, such as `cut@7`; `none` lets it be."""
-KEY_HEADER = "x-simulate-key"
-"""What draws go by instead of what is asked, such as a run's number."""
-
-_WIRES: Mapping[str, Callable[[], Wire]] = {
-    "openai": OpenAiWire,
-    "anthropic": AnthropicWire,
-    "ollama": OllamaWire,
-    "voyage": VoyageWire,
-}
 _MOST_CONNECTIONS = 8192
-_MOST_KEYS = 100_000
 _BACKLOG = 1024
-_CREATED = 1_767_225_600
-"""When answers say they were made: always the same time, so that equal answers have equal bytes."""
 
 
 @dataclass(slots=True)
-class _Provider:
-    """A provider and what it remembers."""
+class _Address:
+    """Where a provider is found."""
 
-    name: str
-    plan: ProviderPlan
-    wire: Wire
-    faults: tuple[tuple[FaultPlan, Fault], ...]
+    provider: SimulatedProvider
     url: str = ""
-    requests: int = 0
-    repeats: OrderedDict[str, int] = field(default_factory=OrderedDict[str, int])
     port: int = 0
     listener: asyncio.Server | None = None
     held: socket.socket | None = None
     """Its port while nothing listens there."""
     connections: set[Connection] = field(default_factory=set[Connection])
 
-    def repeat(self, key: str) -> int:
-        """Count a request by its key."""
-        count = self.repeats.pop(key, 0) + 1
-        self.repeats[key] = count
-        if len(self.repeats) > _MOST_KEYS:
-            self.repeats.popitem(last=False)
-        return count
+    @property
+    def is_own(self) -> bool:
+        """Whether it has a port of its own."""
+        return self.provider.plan.port is not None
 
 
-_Opened = MemoryObjectSendStream[tuple[Connection, _Provider | None]]
-_Arrivals = MemoryObjectReceiveStream[tuple[Connection, _Provider | None]]
+_Opened = MemoryObjectSendStream[tuple[Connection, _Address | None]]
+_Arrivals = MemoryObjectReceiveStream[tuple[Connection, _Address | None]]
 
 
 class Simulator:
     """Simulated providers that run. Made by `running_simulator`."""
 
     def __init__(self, plan: Plan, host: str, log: Callable[[str], object] | None) -> None:
-        self.account = Account()
         self.url = ""
         """Of the simulator itself, for `/account`; without a trailing slash."""
         self._plan = plan
         self._host = host
-        self._log = log
-        self._seed = Draws("simulator", plan.seed)
-        self._count = 0
+        self._books = Books(plan.answers, Draws("simulator", plan.seed), log)
         self._connections: set[Connection] = set()
-        self._playing = 0
-        self._providers = {
-            name: _Provider(name, each, _WIRES[each.wire](), faults_of(each)) for name, each in plan.providers.items()
+        self._addresses = {
+            name: _Address(SimulatedProvider(name, each, self._books)) for name, each in plan.providers.items()
         }
         self._listener: asyncio.Server | None = None
         self._held: socket.socket | None = None
         self._opened: _Opened | None = None
 
     @property
+    def account(self) -> Account:
+        """What was sent and would be billed, over all providers."""
+        return self._books.account
+
+    @property
     def base_urls(self) -> Mapping[str, str]:
         """What clients are configured with, by provider: `…/v1` for OpenAI and Voyage, the bare address for others."""
-        return {name: each.url + each.wire.base_path for name, each in self._providers.items()}
+        return {name: each.url + each.provider.wire.base_path for name, each in self._addresses.items()}
 
     @property
     def wires(self) -> Mapping[str, str]:
         """The wire format of each provider."""
-        return {name: each.wire.name for name, each in self._providers.items()}
+        return {name: each.provider.wire.name for name, each in self._addresses.items()}
 
     def statistics(self) -> Mapping[str, int]:
         """Give the connections that are open and the replies that are being played."""
-        return {"connections": len(self._connections), "playing": self._playing}
+        return {"connections": len(self._connections), "playing": self._books.playing}
 
     async def down(self, name: str) -> None:
         """Let a provider refuse connections, and drop those it has.
@@ -129,14 +97,14 @@ class Simulator:
         Raises:
             ValueError: there is no such provider, or it has no port of its own.
         """
-        provider = self._own(name)
-        if provider.listener is not None:
-            provider.listener.close()
-            provider.listener = None
-        for connection in tuple(provider.connections):
+        address = self._own(name)
+        if address.listener is not None:
+            address.listener.close()
+            address.listener = None
+        for connection in tuple(address.connections):
             connection.drop()
-        if provider.held is None:
-            provider.held = _bound(self._host, provider.port)
+        if address.held is None:
+            address.held = _bound(self._host, address.port)
 
     async def up(self, name: str) -> None:
         """Let a provider listen again.
@@ -144,19 +112,19 @@ class Simulator:
         Raises:
             ValueError: as `down`.
         """
-        provider = self._own(name)
-        if provider.held is None:
+        address = self._own(name)
+        if address.held is None:
             return
-        held, provider.held = provider.held, None
-        provider.listener = await self._listen(held, provider)
+        held, address.held = address.held, None
+        address.listener = await self._listen(held, address)
 
-    def _own(self, name: str) -> _Provider:
-        provider = self._providers.get(name)
-        if provider is None:
+    def _own(self, name: str) -> _Address:
+        address = self._addresses.get(name)
+        if address is None:
             raise ValueError(f"there is no provider {name!r}")
-        if provider.plan.port is None:
+        if not address.is_own:
             raise ValueError(f"{name} has no port of its own, so it cannot refuse connections")
-        return provider
+        return address
 
     def bind(self, port: int) -> None:
         """Take every port, without listening yet.
@@ -167,13 +135,14 @@ class Simulator:
         try:
             self._held = _bound(self._host, port)
             self.url = _url(self._host, self._held)
-            for name, provider in self._providers.items():
-                if provider.plan.port is None:
-                    provider.url = f"{self.url}/p/{name}"
+            for name, address in self._addresses.items():
+                own = address.provider.plan.port
+                if own is None:
+                    address.url = f"{self.url}/p/{name}"
                 else:
-                    provider.held = _bound(self._host, provider.plan.port)
-                    provider.port = provider.held.getsockname()[1]
-                    provider.url = _url(self._host, provider.held)
+                    address.held = _bound(self._host, own)
+                    address.port = address.held.getsockname()[1]
+                    address.url = _url(self._host, address.held)
         except ConfigError:
             self._release()
             raise
@@ -188,13 +157,13 @@ class Simulator:
         held, self._held = self._held, None
         assert held is not None
         self._listener = await self._listen(held, None)
-        for name, provider in self._providers.items():
-            if provider.plan.port is not None and not provider.plan.down:
+        for name, address in self._addresses.items():
+            if address.is_own and not address.provider.plan.down:
                 await self.up(name)
 
     async def stop(self) -> None:
         """Stop listening and drop every connection."""
-        listeners = [self._listener, *(each.listener for each in self._providers.values())]
+        listeners = [self._listener, *(each.listener for each in self._addresses.values())]
         for listener in listeners:
             if listener is not None:
                 listener.close()
@@ -207,11 +176,11 @@ class Simulator:
 
     def _release(self) -> None:
         """Give back the ports on which nothing listens."""
-        for held in (self._held, *(each.held for each in self._providers.values())):
+        for held in (self._held, *(each.held for each in self._addresses.values())):
             if held is not None:
                 held.close()
 
-    async def _listen(self, held: socket.socket, own: _Provider | None) -> asyncio.Server:
+    async def _listen(self, held: socket.socket, own: _Address | None) -> asyncio.Server:
         def opened(connection: Connection) -> None:
             if len(self._connections) >= _MOST_CONNECTIONS:
                 connection.drop()
@@ -237,45 +206,32 @@ class Simulator:
         async for connection, own in arrivals:
             tasks.start_soon(self._serve, connection, own)
 
-    async def _serve(self, connection: Connection, own: _Provider | None) -> None:
+    async def _serve(self, connection: Connection, own: _Address | None) -> None:
         try:
             while (received := await connection.request()) is not None:
                 if not await self._handle(connection, received, own):
                     return
         except BadHttpError as error:
-            await _say(connection, 400, encoded({"error": str(error)}), keep_alive=False)
+            await connection.say(400, encoded({"error": str(error)}), keep_alive=False)
         finally:
             connection.close()
 
-    async def _handle(self, connection: Connection, received: Received, own: _Provider | None) -> bool:
+    async def _handle(self, connection: Connection, received: Received, own: _Address | None) -> bool:
         """Answer a request; gives whether the connection goes on."""
-        provider, path = own, received.path
-        if own is None and path.startswith("/p/"):
+        path = received.path
+        if own is not None:
+            return await own.provider.handle(connection, received, path)
+        if path.startswith("/p/"):
             name, slash, rest = path[3:].partition("/")
-            provider, path = self._providers.get(name), slash + rest
-            if provider is not None and provider.plan.port is not None:
-                provider = None
-        if provider is None:
-            return await self._control(connection, received)
-        wire = provider.wire
-        route = wire.route(received.method, path)
-        if route is None:
-            body = wire.refused(404, f"the simulated {wire.name} provider has no {received.method} {path}")
-            return await _say(connection, 404, body, keep_alive=received.keep_alive)
-        try:
-            if route in (Route.CHAT, Route.EMBED):
-                return await self._answer(connection, received, provider, wire.read(route, received.body))
-            ask = wire.read(route, received.body) if route is Route.COUNT else None
-        except BadRequestError as error:
-            body = wire.refused(400, str(error))
-            return await _say(connection, 400, body, keep_alive=received.keep_alive)
-        body = wire.about(route, tuple(provider.plan.models), path, ask)
-        return await _say(connection, 200, body, keep_alive=received.keep_alive)
+            address = self._addresses.get(name)
+            if address is not None and not address.is_own:
+                return await address.provider.handle(connection, received, slash + rest)
+        return await self._control(connection, received)
 
     async def _control(self, connection: Connection, received: Received) -> bool:
         """Answer what is asked of the simulator itself."""
         status, document = await self._controlled(received.method, received.path)
-        return await _say(connection, status, encoded(document), keep_alive=received.keep_alive)
+        return await connection.say(status, encoded(document), keep_alive=received.keep_alive)
 
     async def _controlled(self, method: str, path: str) -> tuple[int, dict[str, Any]]:
         match method, path.strip("/").split("/"):
@@ -294,130 +250,6 @@ class Simulator:
                 return 200, {"provider": name, "state": state}
             case _:
                 return 404, {"error": f"nothing here: {method} {path}", "providers": dict(self.base_urls)}
-
-    # One answer
-
-    async def _answer(self, connection: Connection, received: Received, provider: _Provider, ask: Ask) -> bool:
-        plan, wire = provider.plan, provider.wire
-        model = model_of(plan, ask.model)
-        if model is None:
-            body = wire.refused(404, f"The model `{ask.model}` does not exist.")
-            return await _say(connection, 404, body, keep_alive=received.keep_alive)
-        provider.requests += 1
-        self._count += 1
-        asked = Draws(ask.model, ask.form is Form.EMBED, ask.system, *ask.texts, ask.prefill)
-        key = received.headers.get(KEY_HEADER) or asked.hex(16)
-        repeat = provider.repeat(key)
-        draws = self._seed.of(provider.name, ask.model, key, repeat)
-        try:
-            chosen = self._fault(received, provider, ask, repeat, draws)
-        except ValueError as error:
-            body = wire.refused(400, f"{FAULT_HEADER}: {error}")
-            return await _say(connection, 400, body, keep_alive=received.keep_alive)
-        applies = chosen is not None and chosen.applies(wire.name, ask.form, structured=ask.structured)
-        entry = Entry(
-            id=f"sim-{self._count:06d}",
-            provider=provider.name,
-            wire=wire.name,
-            model=ask.model,
-            form=ask.form.value,
-            key=key,
-            repeat=repeat,
-            fault=str(chosen) if chosen is not None else "",
-            applied=applies,
-        )
-        stage = Stage(
-            connection=connection,
-            wire=wire,
-            entry=entry,
-            fault=chosen if applies else None,
-            latency=model.latency or plan.latency,
-            rates=model.prices.rates,
-            draws=draws,
-            tokens_per_frame=plan.tokens_per_frame,
-            write_bytes=plan.write_bytes,
-            keep_alive=received.keep_alive,
-        )
-        play = Play(stage)
-        self._playing += 1
-        try:
-            return await self._played(play, stage, received, provider, model, ask)
-        finally:
-            self._playing -= 1
-            if not entry.end:
-                entry.end = "simulator stopped"
-                play.settle()
-            self.account.add(entry)
-            if self._log is not None:
-                self._log(_line(entry))
-
-    async def _played(
-        self, play: Play, stage: Stage, received: Received, provider: _Provider, model: ModelPlan, ask: Ask
-    ) -> bool:
-        plan, entry, fault_ = provider.plan, stage.entry, stage.fault
-        input_tokens = prompt_tokens(ask.characters, plan.characters_per_token)
-        told = plan.usage != "none" and (fault_ is None or fault_.kind is not FaultKind.NO_USAGE)
-        entry.usage_told = told
-        try:
-            if ask.form is Form.EMBED:
-                length = ask.dimensions or model.dimensions
-                vectors = [vector_of(text, min(length, 4096)) for text in ask.texts]
-                body = stage.wire.vectors(ask, vectors, input_tokens if told else None)
-                return await play.vectors(body, input_tokens)
-            quality = plan.quality if model.quality is None else model.quality
-            answer = answer_to(
-                ask,
-                self._plan.answers,
-                provider=provider.name,
-                headers=received.headers,
-                quality=quality,
-                draws=stage.draws,
-            )
-            if fault_ is not None:
-                answer = limited(spoilt(answer, fault_, ask, stage.draws), ask)
-        except (TypeError, ValueError, AttributeError, KeyError, IndexError, OverflowError, RecursionError) as error:
-            # A schema may hold anything in any place.
-            raise BadRequestError(f"no answer can be made up for this schema ({type(error).__name__})") from error
-        entry.tokens, entry.right = len(answer.tokens), answer.right
-        reply = Reply(
-            ask=ask,
-            answer=answer,
-            input_tokens=input_tokens,
-            usage=UsageStyle(plan.usage) if told else UsageStyle.NONE,
-            logprobs=plan.logprobs and ask.logprobs,
-            draws=stage.draws.of("id"),
-            created=_CREATED,
-        )
-        return await (play.stream(reply) if ask.form is Form.STREAM else play.whole(reply))
-
-    def _fault(self, received: Received, provider: _Provider, ask: Ask, repeat: int, draws: Draws) -> Fault | None:
-        """Choose a request's fault.
-
-        Raises:
-            ValueError: the request's header names none.
-        """
-        # 1. What the request asks for; 2. the plan's first rule that holds and whose draw hits.
-        if asked := received.headers.get(FAULT_HEADER, "").strip():
-            if asked == "none":
-                return None
-            chosen = fault(asked)
-            if chosen.kind is FaultKind.REFUSED:
-                raise ValueError("a connection that stands can no longer be refused; see `down` in the plan")
-            return chosen
-        for number, (rule, each) in enumerate(provider.faults):
-            if _holds(rule, ask, provider.requests, repeat) and draws.share("fault", number) < rule.probability:
-                return each
-        return None
-
-
-def _holds(rule: FaultPlan, ask: Ask, ordinal: int, repeat: int) -> bool:
-    return (
-        rule.model in ("", ask.model)
-        and rule.only in ("", ask.form.value)
-        and (not rule.requests or ordinal in rule.requests)
-        and (not rule.repeats or repeat in rule.repeats)
-        and (not rule.contains or rule.contains in ask.prompt)
-    )
 
 
 @asynccontextmanager
@@ -448,7 +280,7 @@ async def running_simulator(
         raise ConfigError([f"the simulator listens on loopback only, not on {host}"])
     simulator = Simulator(read, host, log)
     simulator.bind(port)
-    opened, arrivals = anyio.create_memory_object_stream[tuple[Connection, _Provider | None]](_MOST_CONNECTIONS)
+    opened, arrivals = anyio.create_memory_object_stream[tuple[Connection, _Address | None]](_MOST_CONNECTIONS)
     with opened, arrivals:
         async with anyio.create_task_group() as tasks:
             try:
@@ -488,24 +320,3 @@ def _bound(host: str, port: int) -> socket.socket:
 def _url(host: str, held: socket.socket) -> str:
     name = f"[{host}]" if ":" in host else host
     return f"http://{name}:{held.getsockname()[1]}"
-
-
-async def _say(connection: Connection, status: int, body: bytes, *, keep_alive: bool) -> bool:
-    """Give a plain response that nobody bills."""
-    words = {200: "OK", 400: "Bad Request", 404: "Not Found"}
-    kind = "text/plain" if not body.startswith((b"{", b"[")) else "application/json"
-    head = f"HTTP/1.1 {status} {words[status]}\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n"
-    head += "\r\n" if keep_alive else "connection: close\r\n\r\n"
-    return await connection.write(head.encode() + body) and keep_alive
-
-
-def _line(entry: Entry) -> str:
-    """Tell of a request in a line."""
-    fault_ = f" {entry.fault}{'' if entry.applied else ' (does not apply)'}" if entry.fault else ""
-    left = f" after {entry.left_after_ms:.0f} ms" if entry.left_after_ms is not None else ""
-    tokens = f"{entry.output_tokens} of {entry.tokens} tokens, " if entry.tokens else ""
-    cost = f"{entry.billed_usd.normalize():f}"
-    return (
-        f"{entry.id} {entry.provider}/{entry.model} {entry.form}{fault_}: {entry.status or 'no status'}, "
-        f"{tokens}{entry.end}{left}, {cost} USD"
-    )

@@ -10,6 +10,7 @@ import re
 
 from gearshift.server.simulator.draws import Draws
 
+MOST_DIMENSIONS = 4096
 _WORD = re.compile(r"\w+")
 
 

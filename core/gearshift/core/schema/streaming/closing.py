@@ -95,9 +95,11 @@ class Closing:
                 return self._fail("not", "has a form that `not` forbids")
         for rule in logic.conditionals:
             holds = settle(cells[rule.condition.number])
+            keyword = "then" if holds else "else"
             branch = rule.then if holds else rule.otherwise
-            if rule.then_never if holds else rule.otherwise_never:
-                return self._fail("if", f"is not allowed, since `if` {'holds' if holds else 'does not hold'}")
+            is_dead = branch is not None and cells[branch.number].verdict is False
+            if is_dead or (rule.then_never if holds else rule.otherwise_never):
+                return self._fail(keyword, f"does not match `{keyword}`, now that `if` is decided")
             if branch is not None and not settle(cells[branch.number]):
                 return False
         for name, nodes in logic.dependents.items():

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 from gearshift.core.schema.issue import quoted
+from gearshift.core.schema.kinds import kind_of
 from gearshift.core.schema.node import Run, SchemaNode, fails, passes
 from gearshift.core.schema.schema import Schema
 from gearshift.core.schema.streaming.blame import blame_kind, blame_value, not_allowed
@@ -135,7 +136,7 @@ class Judge:
         """Take the value of a scalar that has ended."""
         duties = self._duties
         if duties:
-            run, kind = self._run, type(value)
+            run, kind = self._run, kind_of(value)
             verdicts = [owner.verdict is None and node.table[kind](value, run) for owner, node, _, _ in duties]
             if run.verdicts:
                 run.verdicts.clear()  # they are kept by id, which the next value may have

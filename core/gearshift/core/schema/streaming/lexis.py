@@ -34,6 +34,7 @@ LITERALS: Final[dict[str, tuple[str, type, Any]]] = {
 }
 DIGITS: Final = frozenset("-0123456789")
 
+# Where a reader stands: before what it wants, or within it.
 VALUE: Final = 0
 FIRST_ITEM: Final = 1
 FIRST_KEY: Final = 2
