@@ -20,7 +20,7 @@ from pathlib import Path
 import uvloop
 
 from bench.faults.chart import draw
-from bench.faults.drive import Drive, drive
+from bench.faults.drive import Drive, Say, drive
 from bench.faults.gateway import NAMES, Gateway
 from bench.faults.process import BENCH, ROOT
 from bench.faults.provider import running_providers
@@ -37,17 +37,26 @@ _QUICK_RUNS = 5
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was asked for."""
-    parser = argparse.ArgumentParser(prog="python -m bench.faults", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.faults", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--gateways", default=",".join(NAMES), metavar="A,B", help=f"default {','.join(NAMES)}")
     parser.add_argument("--faults", default="", metavar="A,B", help="rows whose name begins so; default all")
     parser.add_argument("--modes", default="", metavar="A,B", help="such as 'text stream'; default all four")
-    parser.add_argument("--runs", type=int, metavar="N", help="of each case at every gateway; default: 1000 at gearshift, 50 at others")
-    parser.add_argument("--quick", action="store_true", help=f"{_QUICK_RUNS} runs of each case: a look, not a measurement")
+    parser.add_argument(
+        "--runs", type=int, metavar="N", help="of each case at every gateway; default: 1000 at gearshift, 50 at others"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help=f"{_QUICK_RUNS} runs of each case: a look, not a measurement"
+    )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of places and answers (default 1)")
-    parser.add_argument("--usage", choices=("end", "cumulative", "none"), default="end", help="when the providers count tokens")
+    parser.add_argument(
+        "--usage", choices=("end", "cumulative", "none"), default="end", help="when the providers count tokens"
+    )
     parser.add_argument("--batch-seconds", type=float, default=300, metavar="S", help="most for one case (default 300)")
-    parser.add_argument("--results", type=Path, default=_RESULTS, metavar="FILE", help=f"default {_RESULTS.relative_to(ROOT)}")
-    parser.add_argument("--page", action="store_true", help="only write the page anew from the results")
+    parser.add_argument(
+        "--results", type=Path, default=_RESULTS, metavar="FILE", help=f"default {_RESULTS.relative_to(ROOT)}"
+    )
+    parser.add_argument("--page", type=Path, default=_PAGE, metavar="FILE", help=f"default {_PAGE.relative_to(ROOT)}")
+    parser.add_argument("--only-page", action="store_true", help="run nothing, write the page anew from the results")
     parser.add_argument("--no-page", action="store_true", help="leave the page as it is")
     asked = parser.parse_args(arguments)
     rows = _rows(asked.faults)
@@ -60,17 +69,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def say(what: str) -> None:
         print(f"[{time.perf_counter() - began:5.0f} s] {what}", file=sys.stderr, flush=True)
 
-    if not asked.page:
+    if not asked.only_page:
         gateways = [_gateway(name) for name in asked.gateways.split(",")]
         runs = _QUICK_RUNS if asked.quick else asked.runs
         with tempfile.TemporaryDirectory(prefix="gearshift-faults-") as folder:
             uvloop.run(_sitting(gateways, rows, modes, runs, asked, Path(folder), results, say))
     print(as_text(results))
-    if asked.page or (len(rows) == len(ROWS) and len(modes) == len(MODES) and not asked.no_page):
-        chart = draw(asked.results, _PAGE.with_suffix(".png"))
-        say(chart)
-        _PAGE.write_text(as_page(results, chart=_PAGE.with_suffix(".png").exists()), encoding="utf-8")
-        say(f"wrote {_PAGE.relative_to(ROOT)}")
+    if (
+        asked.only_page
+        or asked.page != _PAGE
+        or (len(rows) == len(ROWS) and len(modes) == len(MODES) and not asked.no_page)
+    ):
+        picture = asked.page.with_suffix(".png")
+        say(draw(asked.results, picture))
+        asked.page.write_text(as_page(results, chart=picture.name if picture.exists() else ""), encoding="utf-8")
+        say(f"wrote {asked.page}")
     return 0
 
 
@@ -82,9 +95,8 @@ async def _sitting(
     asked: argparse.Namespace,
     folder: Path,
     results: Results,
-    say: object,
+    say: Say,
 ) -> None:
-    assert callable(say)
     for gateway in gateways:
         if command := gateway.missing():
             say(f"{gateway.name} is not installed, so it is left out; to install it:\n  {command}")

@@ -4,6 +4,8 @@ Rules: matplotlib lives in an environment of its own, so this file runs there as
 project: `.bench/chart/bin/python bench/faults/chart.py RESULTS.json OUT.png`. Without that environment there is no chart.
 """
 
+# pyright: basic
+# matplotlib is not installed where types are checked.
 from __future__ import annotations
 
 import json
@@ -32,11 +34,11 @@ def draw(results: Path, picture: Path) -> str:
 
 
 def _figure(gateways: dict[str, Any], picture: Path) -> None:
-    import matplotlib
+    import matplotlib  # type: ignore[import-not-found] # pyright: ignore[reportMissingImports]
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
-    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib import pyplot  # pyright: ignore
+    from matplotlib.colors import LinearSegmentedColormap  # type: ignore[import-not-found] # pyright: ignore
 
     names = [name for name in _ORDER if name in gateways]
     faults: list[str] = []
@@ -54,7 +56,9 @@ def _figure(gateways: dict[str, Any], picture: Path) -> None:
                 if cell is not None and cell["runs"]:
                     share = _share(cell, "valid")
                     dark = share < 0.15 or share > 0.85
-                    panel.text(column, at, _told(cell), ha="center", va="center", fontsize=7, color="w" if dark else "k")
+                    panel.text(
+                        column, at, _told(cell), ha="center", va="center", fontsize=7, color="w" if dark else "k"
+                    )
         panel.set_title(mode, fontsize=10)
         panel.set_xticks(range(len(names)), names, fontsize=8, rotation=30, ha="right", rotation_mode="anchor")
         panel.set_xticks([each - 0.5 for each in range(1, len(names))], minor=True)
@@ -63,7 +67,9 @@ def _figure(gateways: dict[str, Any], picture: Path) -> None:
         panel.tick_params(which="both", length=0)
     panels[0].set_yticks(range(len(faults)), faults, fontsize=8)
     figure.suptitle("Of 100 callers, so many got a whole valid answer", fontsize=12, y=0.995)
-    note = "! behind a figure: the others were given a truncated or wrong answer that looked like success (else an error)"
+    note = (
+        "! behind a figure: the others were given a truncated or wrong answer that looked like success (else an error)"
+    )
     figure.text(0.5, 0.008, note, ha="center", fontsize=8)
     figure.tight_layout(rect=(0, 0.02, 1, 1))
     figure.savefig(picture, dpi=110, metadata={"Software": None})

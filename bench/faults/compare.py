@@ -12,7 +12,7 @@ from decimal import Decimal
 from bench.faults.results import Measured, Results
 from bench.faults.score import Cell, Result
 from bench.faults.table import NO_FAULT, ROWS, Row
-from bench.faults.work import MODES, Mode
+from bench.faults.work import Mode
 
 OWN = "gearshift"
 _FASTER = 0.8

@@ -56,9 +56,7 @@ async def drive(gateway: Gateway, running: Running, providers: Providers, asked:
             say(f"{gateway.name}: {row.name}, {mode.name}: {_told(cell)}; {perf_counter() - began:.0f} s")
 
 
-async def _batch(
-    gateway: Gateway, running: Running, providers: Providers, row: Row, mode: Mode, asked: Drive
-) -> Cell:
+async def _batch(gateway: Gateway, running: Running, providers: Providers, row: Row, mode: Mode, asked: Drive) -> Cell:
     await providers.reset()
     numbers = count()
     heard: list[Heard] = []

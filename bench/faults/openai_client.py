@@ -22,8 +22,35 @@ DEADLINE_S = 20.0
 """How long a caller waits for an answer in all."""
 
 
+class _Message(msgspec.Struct):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Message | None = None
+    message: _Message | None = None
+    finish_reason: str | None = None
+
+
+class _Body(msgspec.Struct):
+    choices: list[_Choice] | None = None
+    error: Any = None
+
+
+class _Said(msgspec.Struct):
+    message: str
+
+
+class _Failed(msgspec.Struct):
+    error: _Said
+
+
+_BODY = msgspec.json.Decoder(_Body)
+_ERROR = msgspec.json.Decoder(_Failed)
+
+
 class OpenAiClient:
-    """Asks one gateway; `headers` and `body` go with every request."""
+    """Asks one gateway or provider."""
 
     def __init__(self, session: aiohttp.ClientSession, base_url: str, timeouts: aiohttp.ClientTimeout) -> None:
         self._session = session
@@ -79,47 +106,45 @@ async def _stream(response: aiohttp.ClientResponse, heard: Heard, began: float) 
 
 def _is_last(event: str, heard: Heard, began: float) -> bool:
     """Take in one event; tell whether it is the end mark."""
-    lines = [line[5:].strip() for line in event.splitlines() if line.startswith("data:")]
-    if not lines:
-        return False
-    data = "\n".join(lines)
-    if data == "[DONE]":
-        return True
+    data = "\n".join(line[5:].strip() for line in event.splitlines() if line.startswith("data:"))
+    if data in ("", "[DONE]"):
+        return bool(data)
     try:
-        frame = msgspec.json.decode(data)
+        body = _BODY.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        heard.error = "a frame is not JSON"
+        heard.error = "a frame is not JSON, or no frame of the format"
         return False
-    if not isinstance(frame, dict) or frame.get("error"):
+    if body.error is not None:
         heard.error = f"an error inside the stream: {_told(data.encode())}"
         return False
-    for choice in frame.get("choices") or ():
-        text = (choice.get("delta") or {}).get("content") or ""
+    for choice in body.choices or ():
+        text = choice.delta.content if choice.delta is not None else None
         if text and heard.first_text_s is None:
             heard.first_text_s = time.perf_counter() - began
-        heard.text += text
-        heard.finish = choice.get("finish_reason") or heard.finish
+        heard.text += text or ""
+        heard.finish = choice.finish_reason or heard.finish
     return False
 
 
-def _whole(body: bytes, heard: Heard) -> None:
+def _whole(data: bytes, heard: Heard) -> None:
     try:
-        document = msgspec.json.decode(body)
-        if isinstance(document, dict) and document.get("error"):
-            heard.error = f"an error inside a 200: {_told(body)}"
-            return
-        choice = document["choices"][0]
-        heard.text = choice["message"].get("content") or ""
-        heard.finish = choice.get("finish_reason") or ""
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, IndexError, TypeError, AttributeError):
+        body = _BODY.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        heard.error = "the body is not JSON, or no body of the format"
+        return
+    if body.error is not None:
+        heard.error = f"an error inside a 200: {_told(data)}"
+    elif not body.choices or body.choices[0].message is None:
         heard.error = "the body is no chat completion"
+    else:
+        heard.text = body.choices[0].message.content or ""
+        heard.finish = body.choices[0].finish_reason or ""
 
 
-def _told(body: bytes) -> str:
+def _told(data: bytes) -> str:
     """Give an error's message, shortened."""
     try:
-        error = msgspec.json.decode(body)["error"]
-        told = error["message"] if isinstance(error, dict) else str(error)
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
-        told = body.decode("utf-8", "replace")
-    return " ".join(str(told).split())[:160]
+        told = _ERROR.decode(data).error.message
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        told = data.decode("utf-8", "replace")
+    return " ".join(told.split())[:160]

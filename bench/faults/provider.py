@@ -16,6 +16,7 @@ from pathlib import Path
 
 import aiohttp
 import anyio
+import msgspec
 
 from bench.faults.process import Process, free_port
 from bench.faults.table import ROWS
@@ -33,16 +34,26 @@ def wire_model(provider: str) -> str:
     return f"{provider}-model"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Billed:
+class Billed(msgspec.Struct, frozen=True, kw_only=True):
     """One request as the simulator bills it; `applied`: it met a fault."""
 
-    provider: str
     status: int
     applied: bool
     input_tokens: int
     output_tokens: int
-    usd: Decimal
+    usd: Decimal = msgspec.field(name="billed_usd")
+
+
+class _Account(msgspec.Struct):
+    requests: list[Billed]
+
+
+class _Root(msgspec.Struct):
+    providers: dict[str, str]
+
+
+_ACCOUNT = msgspec.json.Decoder(_Account)
+_ROOT = msgspec.json.Decoder(_Root)
 
 
 @dataclass(frozen=True)
@@ -63,29 +74,15 @@ class Providers:
         """Wait until no reply is being played, and give the account."""
         await anyio.sleep(_LOOK_S)
         with anyio.move_on_after(_MOST_S):
-            while await self._playing():
+            while await self._playing():  # noqa: ASYNC110 - another process plays them
                 await anyio.sleep(_LOOK_S)
-        document = await self._account()
-        return [
-            Billed(
-                provider=entry["provider"],
-                status=entry["status"],
-                applied=entry["applied"],
-                input_tokens=entry["input_tokens"],
-                output_tokens=entry["output_tokens"],
-                usd=Decimal(entry["billed_usd"]),
-            )
-            for entry in document["requests"]
-        ]
+        async with self.session.get(f"{self.url}/account") as response:
+            response.raise_for_status()
+            return _ACCOUNT.decode(await response.read()).requests
 
     async def _playing(self) -> int:
         async with await anyio.connect_tcp("127.0.0.1", self.status_port) as stream:
             return int(await stream.receive())
-
-    async def _account(self) -> dict[str, object]:
-        async with self.session.get(f"{self.url}/account") as response:
-            response.raise_for_status()
-            return await response.json()
 
 
 def plan(seed: int, usage: str) -> dict[str, object]:
@@ -118,7 +115,7 @@ async def running_providers(folder: Path, seed: int, usage: str) -> AsyncGenerat
         await process.start()
         async with aiohttp.ClientSession() as session:
             async with session.get(url) as response:
-                base_urls = (await response.json())["providers"]
+                base_urls = _ROOT.decode(await response.read()).providers
             yield Providers(url, status_port, base_urls, session)
     finally:
         process.stop()

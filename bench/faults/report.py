@@ -6,7 +6,7 @@ from the figures and printed whatever it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 
 from bench.faults.compare import OWN, Case, Sum, added_ms, better, cases, cell_of, failures, summed
@@ -58,22 +58,30 @@ def as_text(results: Results) -> str:
     return "\n".join(lines)
 
 
-def as_page(results: Results, *, chart: bool) -> str:
-    """Give the page."""
+def as_page(results: Results, *, chart: str) -> str:
+    """Give the page; `chart` is the name of its picture, empty without one."""
     shown = _shown(results)
     parts = [_HEAD]
     rows = [
         f"| {name} | {one.version} | {one.date.replace('T', ' ')[:16]} | {one.commit} | {one.runs} |"
         for name, one in shown.items()
     ]
-    parts.append("\n".join(["| | version | measured (UTC) | commit of the bench | runs of each case |", "|---|---|---|---|---:|", *rows]))
+    parts.append(
+        "\n".join(
+            [
+                "| | version | measured (UTC) | commit of the bench | runs of each case |",
+                "|---|---|---|---|---:|",
+                *rows,
+            ]
+        )
+    )
     machines = sorted({one.machine for one in shown.values()})
     seeds = sorted({one.seed for one in shown.values()})
     parts.append(f"{'; '.join(machines)}; seed {', '.join(map(str, seeds))}.\n")
     parts.append("## In brief\n\nOver all faults that a gateway could have hidden from its caller:\n")
     parts.append("\n".join(_brief(results)) + "\n")
     if chart:
-        parts.append("![Share of callers with a whole valid answer, for each fault and gateway](fault-bench.png)\n")
+        parts.append(f"![Share of callers with a whole valid answer, for each fault and gateway]({chart})\n")
     parts.append("## What others do better\n\n" + _better(results))
     if (own := results.gateways.get(OWN)) is not None:
         parts.append("## Where Gearshift's callers go without\n\n" + "\n".join(_failed(own)) + "\n")
@@ -100,27 +108,29 @@ def _shown(results: Results) -> dict[str, Measured]:
 
 def _brief(results: Results) -> list[str]:
     shown = _shown(results)
-    sums = {name: summed(one) for name, one in shown.items()}
-
-    def row(title: str, cell: Callable[[str], str]) -> str:
-        return f"| {title} | {' | '.join(cell(name) for name in shown)} |"
-
+    sums = [summed(one) for one in shown.values()]
     lines = [f"| | {' | '.join(shown)} |", f"|---|{'---:|' * len(shown)}"]
     for mode in MODES:
-        by_mode = {name: summed(one, mode) for name, one in shown.items()}
-        lines.append(row(f"valid answers, {mode.name}", lambda name, by_mode=by_mode: _share(by_mode[name])))
-    lines.append(row("truncated answers that looked like success", lambda name: _of(sums[name].truncated, sums[name].runs)))
-    lines.append(row("… of these without a finish reason", lambda name: f"{sums[name].noticeable:,}"))
-    lines.append(row("wrong answers that looked like success", lambda name: _of(sums[name].wrong, sums[name].runs)))
-    lines.append(row("errors", lambda name: _of(sums[name].errors, sums[name].runs)))
-    lines.append(row("runs in which shown text was taken back", lambda name: _of(sums[name].retracted, sums[name].runs)))
-    lines.append(row("tokens wasted a run", lambda name: f"{sums[name].wasted / max(1, sums[name].runs):.1f}"))
-    lines.append(row("spend recorded (with estimates) ÷ incurred", lambda name: _recorded(sums[name])))
-    lines.append(row("records that no bill has", lambda name: _known(sums[name], sums[name].unmatched)))
-    lines.append(row("bills that no record has", lambda name: _known(sums[name], sums[name].unrecorded)))
+        lines.append(_line(f"valid answers, {mode.name}", [_share(summed(one, mode)) for one in shown.values()]))
+    counts = {
+        "truncated answers that looked like success": [_of(each.truncated, each.runs) for each in sums],
+        "… of these without a finish reason": [f"{each.noticeable:,}" for each in sums],
+        "wrong answers that looked like success": [_of(each.wrong, each.runs) for each in sums],
+        "errors": [_of(each.errors, each.runs) for each in sums],
+        "runs in which shown text was taken back": [_of(each.retracted, each.runs) for each in sums],
+        "tokens wasted a run": [f"{each.wasted / max(1, each.runs):.1f}" for each in sums],
+        "spend recorded (with estimates) ÷ incurred": [_recorded(each) for each in sums],
+        "records that no bill has": [_known(each, each.unmatched) for each in sums],
+        "bills that no record has": [_known(each, each.unrecorded) for each in sums],
+    }
+    lines += [_line(title, cells) for title, cells in counts.items()]
     for mode in MODES:
-        lines.append(row(f"ms without fault, {mode.name}, p50 / p99", lambda name, mode=mode: _usual(shown[name], mode)))
+        lines.append(_line(f"ms without fault, {mode.name}, p50 / p99", [_usual(one, mode) for one in shown.values()]))
     return lines
+
+
+def _line(title: str, cells: Iterable[str]) -> str:
+    return f"| {title} | {' | '.join(cells)} |"
 
 
 def _share(total: Sum) -> str:
@@ -205,7 +215,9 @@ def _waste(measured: Measured, case: Case, cell: Cell) -> str:
 
 
 def _spend(results: Results) -> str:
-    parts = ["## Spend\n\nUSD a thousand runs, over the four modes. Portkey's open-source gateway and `direct` record none.\n"]
+    parts = [
+        "## Spend\n\nUSD a thousand runs, over the four modes. Portkey's open-source gateway and `direct` record none.\n"
+    ]
     for name, one in _shown(results).items():
         if summed(one).recorded_usd is None:
             continue

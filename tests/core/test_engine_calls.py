@@ -612,3 +612,31 @@ async def test_a_failure_without_detail_is_told_by_the_table() -> None:
     made = engine(blueprint(*chain(_LOW)), [[silent]])
     with pytest.raises(ChainExhaustedError, match="the provider is overloaded"):
         await made.router.route(request())
+
+
+# -- documents that are watched while they are written -----------------------------------------------------------------
+
+_COUNT = JsonOutput(
+    schema='{"type":"object","properties":{"n":{"type":"integer"}},"required":["n"],"additionalProperties":false}'
+)
+
+
+async def test_a_wrong_key_stops_a_document_before_its_end() -> None:
+    wrong = says('{"', "wro", 'ng": ', *["1"] * 200, "}")
+    made = engine(blueprint(*chain(_LOW, _HIGH)), [[wrong], [says('{"n": 1}')]])
+    replay = await replayed(made.router.stream(changed(request(), stream=streaming(), output=_COUNT)))
+    assert replay.text == '{"n": 1}'
+    first, second = made.notebook.attempts
+    assert (first.outcome, second.outcome) == (AttemptOutcome.STOPPED, AttemptOutcome.ACCEPTED)
+    assert first.verdicts[0].reason == "schema_additionalProperties"
+    assert first.usage.output_tokens < 10
+    assert made.providers["p0"].closed_early == 1
+    made.check_settled()
+
+
+async def test_a_wrong_document_of_the_last_stage_comes_back_marked() -> None:
+    made = engine(blueprint(*chain(_LOW)), [[says('{"wrong": ', "1", "}")]])
+    replay = await replayed(made.router.stream(changed(request(), stream=streaming(), output=_COUNT)))
+    assert replay.text == '{"wrong": 1}'
+    assert replay.completed is not None
+    assert replay.completed.completion.outcome is Outcome.NOT_ACCEPTED

@@ -213,7 +213,7 @@ providers:
         b'{"model": "m", "messages": {}}',
         b'{"model": "m", "messages": [5]}',
         b"\xff",
-        b'{"model":"m","messages":[{}],"grammar":7,"response_format":{"type":"json_schema","json_schema":{"schema":{"enum":{}}}}}',
+        b'{"model":"m","messages":[{}],"grammar":7,"response_format":{"type":"json_schema","json_schema":{"schema":{"enum":5}}}}',
         b'{"model":"m","messages":[{}],"response_format":{"json_schema":{"schema":{"type":"number","minimum":"x"}}}}',
     ],
 )

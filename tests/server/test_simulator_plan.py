@@ -113,6 +113,18 @@ providers:
         ]  # fmt: skip
 
 
+async def test_place_is_drawn_from_its_range() -> None:
+    plan = parse_plan('providers: {a: {wire: openai, faults: [{fault: "cut@3-9"}]}}')
+    seen: list[list[str]] = []
+    for _ in range(2):
+        async with calling(plan) as caller:
+            for number in range(40):
+                await caller.ask(caller.call("a", f"question {number}", stream=False))
+            seen.append([entry.fault for entry in caller.simulator.account.entries])
+    assert seen[0] == seen[1]
+    assert set(seen[0]) == {f"cut@{after}" for after in range(3, 10)}
+
+
 @pytest.mark.parametrize("kind", list(FaultKind), ids=lambda kind: kind.value)
 def test_fault_is_its_text(kind: FaultKind) -> None:
     facts = FACTS[kind]
@@ -131,6 +143,7 @@ def test_fault_is_its_text(kind: FaultKind) -> None:
     [
         ("explode", "there is no fault 'explode'"),
         ("cut@x", "is not a fault"),
+        ("cut@9-3", "ends before it begins"),
         ("html@3", "has no place in the answer"),
         ("cut@3:5", "takes no value"),
         ("stall@3:long", "must be seconds"),

@@ -37,9 +37,7 @@ class Direct:
 class _Direct:
     def __init__(self, providers: Providers, session: aiohttp.ClientSession) -> None:
         timeouts = aiohttp.ClientTimeout(total=None, sock_read=FIRST_TOKEN_S)
-        self._clients = {
-            name: OpenAiClient(session, providers.base_urls[name], timeouts) for name in (PRIMARY, GONE)
-        }
+        self._clients = {name: OpenAiClient(session, providers.base_urls[name], timeouts) for name in (PRIMARY, GONE)}
 
     async def ask(self, question: Question) -> Heard:
         name = GONE if question.gone else PRIMARY

@@ -75,15 +75,21 @@ class Gearshift:
 
     name = "gearshift"
     runs = 1000
-    in_flight = 8
+    in_flight = 16
     settings = (
-        "A chain of two stages, the second more capable; streams with their defaults (hold back 32 tokens or 400 ms, "
-        "regenerate).",
-        "`timeouts: {first_token_s: 2, idle_s: 2}` at each stage. A whole answer has no first token that could be seen, so "
-        "the chains for whole answers say `total_s: 2` too.",
+        (
+            "A chain of two stages, the second more capable; streams with their defaults (hold back 32 tokens or 400 ms, "
+            "regenerate)."
+        ),
+        (
+            "`timeouts: {first_token_s: 2, idle_s: 2}` at each stage. A whole answer has no first token that could be seen, so "
+            "the chains for whole answers say `total_s: 2` too."
+        ),
         "`max_retries: 0`; the breaker is kept from opening, so that every run meets the fault.",
-        "JSON is asked for with its schema, text as `generate`. Spend is what stands in the ledger; rows whose tokens "
-        "nobody reported say `estimated` and are told apart.",
+        (
+            "JSON is asked for with its schema, text as `generate`. Spend is what stands in the ledger; rows whose tokens "
+            "nobody reported say `estimated` and are told apart."
+        ),
     )
 
     def missing(self) -> str:
@@ -137,15 +143,13 @@ class _Running:
         """Read the new rows of the ledger, once no more come."""
         with sqlite3.connect(f"file:{self._ledger}?mode=ro", uri=True) as ledger:
             last = -1
-            while last != (last := ledger.execute("SELECT max(id) FROM attempts").fetchone()[0] or 0):
+            while last != (last := ledger.execute("SELECT max(id) FROM attempts").fetchone()[0] or 0):  # noqa: ASYNC110 - another process writes them
                 await anyio.sleep(_WRITTEN_S)
             rows = ledger.execute(
                 "SELECT cost_pico, usage_source FROM attempts WHERE id > ? AND id <= ?", (self._last_row, last)
             ).fetchall()
         self._last_row = last
-        return [
-            Spent(usd=Decimal(pico or 0) / 10**12, estimated=source == _ESTIMATED) for pico, source in rows
-        ]
+        return [Spent(usd=Decimal(pico or 0) / 10**12, estimated=source == _ESTIMATED) for pico, source in rows]
 
     async def _stream(self, question: Question, heard: Heard, began: float) -> None:
         answer = Accumulator()
@@ -187,9 +191,7 @@ def _config(providers: Providers, port: int, ledger: Path) -> str:
     names = (PRIMARY, SECONDARY, GONE)
     lanes = range(LANES)
     return _CONFIG.format(
-        providers="".join(
-            _PROVIDER.format(name=name, url=providers.base_urls[name]) for name in names
-        ),
+        providers="".join(_PROVIDER.format(name=name, url=providers.base_urls[name]) for name in names),
         models="\n".join(
             _MODEL.format(
                 name=name,

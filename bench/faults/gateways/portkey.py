@@ -34,12 +34,18 @@ class Portkey:
     runs = 50
     in_flight = 8
     settings = (
-        "`strategy: {mode: fallback}` over two targets; without `on_status_codes` it falls back on every status that is "
-        "no success.",
-        "`request_timeout: 2000` at each target: its one timeout, until the response's headers. It has none for the "
-        "first token, between tokens, or for a body.",
-        "An output guardrail `default.jsonSchema` with `deny: true` for JSON: its documentation says that a stream's "
-        "answer is checked too late to fall back, and that is so.",
+        (
+            "`strategy: {mode: fallback}` over two targets; without `on_status_codes` it falls back on every status that is "
+            "no success."
+        ),
+        (
+            "`request_timeout: 2000` at each target: its one timeout, until the response's headers. It has none for the "
+            "first token, between tokens, or for a body."
+        ),
+        (
+            "An output guardrail `default.jsonSchema` with `deny: true` for JSON: its documentation says that a stream's "
+            "answer is checked too late to fall back, and that is so."
+        ),
         "No retries. No breaker. The open-source gateway records no spend.",
     )
 
@@ -47,13 +53,13 @@ class Portkey:
         if _SERVER.exists():
             return ""
         return (
-            f"mkdir -p {_HOME.name and '.bench/portkey'} && echo '{json.dumps(_PACKAGE)}' > .bench/portkey/package.json && "
+            f"mkdir -p .bench/portkey && echo '{json.dumps(_PACKAGE)}' > .bench/portkey/package.json && "
             "npm install --ignore-scripts --prefix .bench/portkey"
         )
 
     def version(self) -> str:
         def of(package: str) -> str:
-            return json.loads((_HOME / "node_modules" / package / "package.json").read_text("utf-8"))["version"]
+            return str(json.loads((_HOME / "node_modules" / package / "package.json").read_text("utf-8"))["version"])
 
         return f"@portkey-ai/gateway {of('@portkey-ai/gateway')} (@hono/node-server {of('@hono/node-server')})"
 

@@ -22,10 +22,11 @@ from gearshift.core.course import Try
 from gearshift.core.events import Event, TextDelta
 from gearshift.core.failures import FAILURE_RULES, ProviderFailure
 from gearshift.core.gates import Candidate, Finding, Judgement
+from gearshift.core.gates.window.document import DocumentWatch
 from gearshift.core.gates.window.throughput import GATE as THROUGHPUT
 from gearshift.core.plan import affordable_output, machine_time_cost, smallest, token_cost
 from gearshift.core.provider import CacheHint, Chunk, ProviderCall, Timeouts
-from gearshift.core.request import Message, Parameters, ProviderState, ToolCall
+from gearshift.core.request import JsonOutput, Message, Parameters, ProviderState, ToolCall
 from gearshift.core.resolve import instruction_of
 from gearshift.core.transcript import Transcript
 from gearshift.core.words import (
@@ -49,6 +50,7 @@ class Attempt:
 
     Args:
         prefix: committed text that the answer begins with and that the model continues.
+        has_way_up: whether a poor answer could go to a stronger stage.
 
     """
 
@@ -61,6 +63,8 @@ class Attempt:
         permit: Permit,
         number: int,
         prefix: str,
+        *,
+        has_way_up: bool = True,
     ) -> None:
         self._runner = runner
         self._call = call
@@ -69,6 +73,7 @@ class Attempt:
         self.permit = permit
         self.number = number
         self.prefix = prefix
+        self._has_way_up = has_way_up
         self.transcript = Transcript()
         self.failure: ProviderFailure | None = None
         self.stopped: Verdict | None = None
@@ -82,6 +87,7 @@ class Attempt:
         self._watch = (
             call.judge.watch(instruction_of(call.request), time.perf_counter()) if self._is_watched() else None
         )
+        self._document = self._document_watch() if self._watch is not None else None
         self._passed = 0
         self.made = False
         """Whether the call went upstream."""
@@ -104,8 +110,12 @@ class Attempt:
         composer, watch = self._composer, self._watch
         if watch is not None:
             text = "".join([part.text for part in chunk.parts if isinstance(part, TextDelta)])
-            if text and (verdict := watch.feed(text, chunk.tokens, chunk.logprobs, now)) is not None:
-                return self._stop(verdict)
+            if text:
+                verdict = watch.feed(text, chunk.tokens, chunk.logprobs, now)
+                if verdict is None and self._document is not None:
+                    verdict = self._document.feed(text)
+                if verdict is not None:
+                    return self._stop(verdict)
         events = composer.feed(chunk.parts, chunk.tokens, now)
         if composer.due(now):
             # What is held is judged before it is shown, however short its window is.
@@ -120,6 +130,16 @@ class Attempt:
     def _is_watched(self) -> bool:
         """Tell whether windows can be judged: an answer that comes whole has none."""
         return self._call.request.stream is not None and self.step.role is AttemptRole.ANSWER
+
+    def _document_watch(self) -> DocumentWatch | None:
+        """Give what watches a JSON answer; where tools are allowed, text may be something else than the document."""
+        call = self._call
+        if not isinstance(call.resolved.output, JsonOutput) or call.request.tools or not call.policy.enforce_schema:
+            return None
+        if not self._has_way_up:
+            return None  # nothing is gained by stopping: the best answer there is comes back, marked
+        is_restricted = call.resolved.resolution.sensitivity is Sensitivity.RESTRICTED
+        return DocumentWatch(call.schema, restricted=is_restricted)
 
     def _stop(self, verdict: Verdict) -> list[Event]:
         """Stop at a hard failure; too slow a stream is the provider's fault, so that any stage may take over."""

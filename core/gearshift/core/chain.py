@@ -226,7 +226,8 @@ class _Run:
         batch.append(
             AttemptStarted(number=number, stage=stage.ref, role=step.role, cause=step.cause, detail=step.detail)
         )
-        return Attempt(self._runner, call, composer, step, permit, number, prefix)
+        way_up = self._course.may_escalate and not call.request.policy.no_escalation
+        return Attempt(self._runner, call, composer, step, permit, number, prefix, has_way_up=way_up)
 
     def _tell(self, attempt: Attempt) -> None:
         """Tell the observers that the call goes upstream now; where one cannot hear it, it does not go."""

@@ -204,6 +204,12 @@ class Course:
         """The stage of the last step."""
         return self._stages[self._place.index]
 
+    @property
+    def may_escalate(self) -> bool:
+        """Whether a poor answer of the current stage could go anywhere."""
+        above = self._first_above(self.current.stage.ref.capability)
+        return above is not None and self.hops < self._max_hops and self.attempts < self._max_attempts
+
     def _first_above(self, capability: Complexity) -> int | None:
         ahead = range(self._place.index + 1, len(self._stages))
         return next((index for index in ahead if self._stages[index].stage.ref.capability > capability), None)

@@ -15,14 +15,12 @@ from pathlib import Path
 import anyio
 
 from gearshift.core.catalogue.money import usd_text
-from gearshift.core.errors import ConfigError, RouteError
-from gearshift.server.cli.serve import failed
+from gearshift.core.errors import ConfigError
 from gearshift.server.simulator.account import Account
 from gearshift.server.simulator.faults import FACTS, FaultKind, Value
 from gearshift.server.simulator.plan import Plan, load_plan
 from gearshift.server.simulator.provider import FAULT_HEADER, KEY_HEADER
 from gearshift.server.simulator.server import running_simulator
-from gearshift.server.status import lone
 
 _EPILOG = f"""examples:
   gearshift simulate --plan deploy/examples/simulator.yaml --port 8099
@@ -71,13 +69,9 @@ class SimulateCommand:
             return 0
         try:
             anyio.run(_simulate, load_plan(arguments.plan), arguments)
-        except RouteError as error:
-            return failed("simulate", error)
-        except BaseExceptionGroup as group:
-            inner = lone(group)
-            if isinstance(inner, RouteError):
-                return failed("simulate", inner)
-            raise
+        except ConfigError as error:
+            print(f"gearshift simulate: {error}", file=sys.stderr)
+            return 1
         return 0
 
 

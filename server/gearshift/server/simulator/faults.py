@@ -1,6 +1,6 @@
 """Every fault that a simulated provider can have, as data.
 
-Rules: a fault is one text, such as `cut@7` or `stall@5:30`: its name, after how many tokens, and a value. What it means,
+Rules: a fault is one text, such as `cut@7`, `cut@5-40` or `stall@5:30`: its name, after how many tokens, and a value. What it means,
 and where, stands in FACTS, which docs/simulator.md repeats (a test checks it). A fault that makes no sense for a request,
 such as a cut stream for a unary answer without tokens, changes nothing, and the account says that it did not apply.
 """
@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from types import MappingProxyType
+
+from gearshift.server.simulator.draws import Draws
 
 
 class FaultKind(Enum):
@@ -200,7 +202,7 @@ STATUSES: Mapping[FaultKind, int] = MappingProxyType(
 )
 
 _ALIASES: Mapping[str, FaultKind] = {str(status): kind for kind, status in STATUSES.items()}
-_FAULT = re.compile(r"([a-z0-9_]+)(?:@(\d{1,6}))?(?::(\S{1,100}))?")
+_FAULT = re.compile(r"([a-z0-9_]+)(?:@(\d{1,6})(?:-(\d{1,6}))?)?(?::(\S{1,100}))?")
 _TYPE = re.compile(r"[A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+")
 _MOST_SECONDS = 3600.0
 _ERRORS = {"overloaded": 529, "server_error": 500, "rate_limited": 429}
@@ -212,16 +214,19 @@ class Fault:
 
     Args:
         after: tokens before it, from 0; None is half of the answer's.
+        until: where it is drawn from a range, its last number; else None.
         value: as written, or the default.
     """
 
     kind: FaultKind
     after: int | None = None
+    until: int | None = None
     value: str = ""
 
     def __str__(self) -> str:
         """Give the text that `fault` reads."""
         at = f"@{self.after}" if self.after is not None else ""
+        at += f"-{self.until}" if self.until is not None else ""
         return f"{self.kind.value}{at}{':' if self.value else ''}{self.value}"
 
     @property
@@ -248,6 +253,12 @@ class Fault:
             and (structured or self.kind is not FaultKind.BAD_JSON)
         )
 
+    def placed(self, draws: Draws) -> Fault:
+        """Give it at one place of its range."""
+        if self.until is None or self.after is None:
+            return self
+        return replace(self, after=self.after + draws.number(self.until - self.after + 1, "place"), until=None)
+
     def position(self, tokens: int) -> int:
         """Give the tokens before it in an answer of so many, at most all of them."""
         return tokens // 2 if self.after is None else min(self.after, tokens)
@@ -262,7 +273,7 @@ def fault(text: str) -> Fault:
     match = _FAULT.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"{text[:60]!r} is not a fault: write its name, as in cut@7 or stall@5:30")
-    name, after, value = match[1], match[2], match[3] or ""
+    name, after, until, value = match[1], match[2], match[3], match[4] or ""
     kind = _ALIASES.get(name) or next((kind for kind in FaultKind if kind.value == name), None)
     if kind is None:
         raise ValueError(f"there is no fault {name!r}; there are {', '.join(kind.value for kind in FaultKind)}")
@@ -274,7 +285,14 @@ def fault(text: str) -> Fault:
     value = value or facts.default
     if value and not _fits(value, facts.value):
         raise ValueError(f"{kind.value}:{value}: the value must be {facts.value.value}")
-    return Fault(kind=kind, after=int(after) if after is not None else None, value=value)
+    if after is not None and until is not None and int(until) < int(after):
+        raise ValueError(f"{kind.value}@{after}-{until}: the range ends before it begins")
+    return Fault(
+        kind=kind,
+        after=int(after) if after is not None else None,
+        until=int(until) if until is not None else None,
+        value=value,
+    )
 
 
 def _fits(value: str, kind: Value) -> bool:

@@ -67,7 +67,7 @@ class Play:
         self._kind = stage.fault.kind if stage.fault is not None else None
         self._before = stage.connection.written
         self._last_write = time.monotonic()
-        self._chunked = False
+        self._last_tokens = 0
 
     async def stream(self, reply: Reply) -> bool:
         """Play an answer as a stream."""
@@ -75,7 +75,6 @@ class Play:
             return ended
         wire, tokens = self._stage.wire, reply.answer.tokens
         at = self._place(len(tokens))
-        self._chunked = True
         content_type = self._content_type(wire.stream_type)
         if not await self._head(200, content_type, "transfer-encoding: chunked"):
             return self._left()
@@ -93,7 +92,8 @@ class Play:
             self._entry.output_tokens = end
             if not await self._frame(frame):
                 return self._left()
-            self._entry.tokens_written += end - start
+            self._last_tokens = end - start
+            self._entry.tokens_written += self._last_tokens
         if at == len(tokens) and (ended := await self._strike(reply, frame)) is not None:
             return ended
         *most, last = wire.ending(reply, marked=self._kind is not FaultKind.NO_DONE) or [b""]
@@ -206,9 +206,7 @@ class Play:
             case FaultKind.DUPLICATE:
                 if last and not await self._frame(last):
                     return self._left()
-                self._entry.tokens_written += (
-                    min(self._stage.tokens_per_frame, fault.position(1_000_000)) if last else 0
-                )
+                self._entry.tokens_written += self._last_tokens
                 return None
             case FaultKind.MALFORMED:
                 return await self._hiccup(wire.malformed_frame())

@@ -8,7 +8,7 @@ to run, except where a plan asks for ordinals.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -69,7 +69,7 @@ class Books:
         return f"sim-{next(self._numbers):06d}"
 
     @contextmanager
-    def booked(self, play: Play, entry: Entry) -> Iterator[None]:
+    def booked(self, play: Play, entry: Entry) -> Generator[None]:
         """Book a reply when it has ended, however it did."""
         self.playing += 1
         try:
@@ -211,6 +211,8 @@ class SimulatedProvider:
         draws = self._books.draws.of(self.name, ask.model, key, repeat)
         # 1. What the request asks for; 2. the plan's first rule that holds and whose draw hits.
         found = wished if named else self._drawn(ask, repeat, draws)
+        if found is not None:
+            found = found.placed(draws)
         return _Chosen(key=key, repeat=repeat, draws=draws, fault=found)
 
     def _drawn(self, ask: Ask, repeat: int, draws: Draws) -> Fault | None:

@@ -158,7 +158,9 @@ class FenceFilter:
             if index == len(lines) - 1:
                 self._line = line
                 break
-            fence = None if line is None else FENCE_LINE.match(line)
+            # After the document any white space may end the line, since only white space may follow it.
+            bare = line.rstrip() if line and self._mode == _AFTER else line
+            fence = None if bare is None else FENCE_LINE.match(bare)
             self._line = ""
             if fence is not None:
                 return fence, "\n".join(lines[index + 1 :])
