@@ -3,15 +3,16 @@
     python -m bench.faults [--quick] [--gateways gearshift,litellm] [--faults cut,stall] [--runs N]
 
 Runs from the project's root. With every gateway installed and its default runs it takes an hour or two; --quick takes
-minutes. It writes docs/fault-bench.md and its chart when all faults were run, else only prints.
+minutes. It writes docs/fault-bench.md and its chart when all faults were run, else only prints. Configurations and logs
+of a sitting stay beside the results, in .bench/fault-bench.d.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -72,8 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not asked.only_page:
         gateways = [_gateway(name) for name in asked.gateways.split(",")]
         runs = _QUICK_RUNS if asked.quick else asked.runs
-        with tempfile.TemporaryDirectory(prefix="gearshift-faults-") as folder:
-            uvloop.run(_sitting(gateways, rows, modes, runs, asked, Path(folder), results, say))
+        folder = asked.results.with_suffix(".d")
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        uvloop.run(_sitting(gateways, rows, modes, runs, asked, folder, results, say))
     print(as_text(results))
     if (
         asked.only_page
@@ -122,8 +125,9 @@ def _rows(names: str) -> list[Row]:
 
 
 def _gateway(name: str) -> Gateway:
-    if name not in NAMES:
-        raise SystemExit(f"there is no gateway {name!r}; there are {', '.join(NAMES)}")
+    there = sorted(file.stem for file in (Path(__file__).parent / "gateways").glob("*.py"))
+    if name not in there:
+        raise SystemExit(f"there is no gateway {name!r}; there are {', '.join(there)}")
     gateway: Gateway = importlib.import_module(f"bench.faults.gateways.{name}").GATEWAY
     return gateway
 

@@ -40,7 +40,7 @@ def _figure(gateways: dict[str, Any], picture: Path) -> None:
     from matplotlib import pyplot  # pyright: ignore
     from matplotlib.colors import LinearSegmentedColormap  # type: ignore[import-not-found] # pyright: ignore
 
-    names = [name for name in _ORDER if name in gateways]
+    names = [name for name in [*_ORDER, *(set(gateways) - set(_ORDER))] if name in gateways]
     faults: list[str] = []
     for name in names:
         faults += [fault for fault in gateways[name]["cells"] if fault not in faults]

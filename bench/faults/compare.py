@@ -128,6 +128,11 @@ def better(results: Results, name: str) -> list[str]:
         if spent < min(ours * _LEANER, ours - _LEANER_TOKENS):
             leaner.append((ours - spent, f"{case}: {spent:.0f} against {ours:.0f}"))
     said: list[str] = []
+    total, their_total = summed(own), summed(other)
+    missed, their_missed = total.unrecorded + total.unmatched, their_total.unrecorded + their_total.unmatched
+    if their_total.recorded_usd is not None and their_missed / max(1, their_total.runs) < missed / max(1, total.runs):
+        counts = f"{their_missed} in {their_total.runs:,} runs against {missed} in {total.runs:,}"
+        said.append(f"Fewer bills without a record, and records without a bill: {counts}.")
     if safer:
         said.append(f"More callers get a whole valid answer: {'; '.join(safer)}.")
     for what, found in (("A lower median latency, in all", faster), ("Fewer tokens wasted a run", leaner)):

@@ -6,7 +6,7 @@ from the figures and printed whatever it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 
 from bench.faults.compare import OWN, Case, Sum, added_ms, better, cases, cell_of, failures, summed
@@ -46,7 +46,8 @@ _NOTES = f"""\
 - Spend incurred is the simulator's own account. A record counts as exact when some bill of the batch is the same to
   the last pico-USD; records that their gateway calls estimates are told apart.
 - Run it with `--gateways`, `--faults`, `--modes`, `--runs`, `--seed`, `--usage cumulative`; a gateway that is not installed
-  under `.bench/` is left out with the command that installs it. A gateway is a file in `bench/faults/gateways`.
+  under `.bench/` is left out with the command that installs it. Another gateway is one more file in
+  `bench/faults/gateways`, named with `--gateways`: it says how it is installed, configured and started.
 """
 
 
@@ -61,23 +62,7 @@ def as_text(results: Results) -> str:
 def as_page(results: Results, *, chart: str) -> str:
     """Give the page; `chart` is the name of its picture, empty without one."""
     shown = _shown(results)
-    parts = [_HEAD]
-    rows = [
-        f"| {name} | {one.version} | {one.date.replace('T', ' ')[:16]} | {one.commit} | {one.runs} |"
-        for name, one in shown.items()
-    ]
-    parts.append(
-        "\n".join(
-            [
-                "| | version | measured (UTC) | commit of the bench | runs of each case |",
-                "|---|---|---|---|---:|",
-                *rows,
-            ]
-        )
-    )
-    machines = sorted({one.machine for one in shown.values()})
-    seeds = sorted({one.seed for one in shown.values()})
-    parts.append(f"{'; '.join(machines)}; seed {', '.join(map(str, seeds))}.\n")
+    parts = [_HEAD, _measured(shown)]
     parts.append("## In brief\n\nOver all faults that a gateway could have hidden from its caller:\n")
     parts.append("\n".join(_brief(results)) + "\n")
     if chart:
@@ -102,8 +87,21 @@ def as_page(results: Results, *, chart: str) -> str:
     return "\n".join(parts)
 
 
+def _measured(shown: Mapping[str, Measured]) -> str:
+    lines = ["| | version | measured (UTC) | commit of the bench | runs of each case |", "|---|---|---|---|---:|"]
+    for name, one in shown.items():
+        date = one.date.replace("T", " ")[:16]
+        lines.append(f"| {name} | {one.version} | {date} | {one.commit} | {one.runs} |")
+    machines = sorted({one.machine for one in shown.values()})
+    seeds = sorted({str(one.seed) for one in shown.values()})
+    usage = sorted({one.usage for one in shown.values()})
+    told = f"{'; '.join(machines)}; seed {', '.join(seeds)}; the providers count tokens: {', '.join(usage)}."
+    return "\n".join([*lines, "", told, ""])
+
+
 def _shown(results: Results) -> dict[str, Measured]:
-    return {name: results.gateways[name] for name in NAMES if name in results.gateways}
+    names = [*NAMES, *(name for name in results.gateways if name not in NAMES)]
+    return {name: results.gateways[name] for name in names if name in results.gateways}
 
 
 def _brief(results: Results) -> list[str]:

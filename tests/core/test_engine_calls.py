@@ -640,3 +640,13 @@ async def test_a_wrong_document_of_the_last_stage_comes_back_marked() -> None:
     assert replay.text == '{"wrong": 1}'
     assert replay.completed is not None
     assert replay.completed.completion.outcome is Outcome.NOT_ACCEPTED
+
+
+async def test_a_loop_after_a_checkpoint_is_continued_from_there() -> None:
+    loops = says(*_TOLD, *[" and so on and so on"] * 120)
+    made = engine(blueprint(*chain(_LOW, _HIGH)), [[loops], [says(" it", " ends.")]])
+    replay = await streamed(made, streaming(SwitchMode.CONTINUE))
+    assert replay.checkpoints
+    assert made.notebook.attempts[0].outcome is AttemptOutcome.STOPPED
+    assert replay.text.endswith(" it ends.")
+    assert [switch.mode for switch in replay.switches] == [SwitchMode.CONTINUE]

@@ -98,6 +98,12 @@ def test_document_that_begins_bare_is_held_where_that_is_not_trusted() -> None:
     assert not bare.gave_up
 
 
+def test_long_prose_before_a_fence_is_no_reason_to_give_up() -> None:
+    raw = "word " * 2_000 + '\n```json\n{"a": 1}\n```'
+
+    assert filtered(list(raw)) == '{"a": 1}'
+
+
 def test_prose_in_brackets_is_not_taken_for_a_document() -> None:
     text = json.dumps({"a": 1})
 
@@ -107,7 +113,14 @@ def test_prose_in_brackets_is_not_taken_for_a_document() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["`" * 100_000, "```\n" + "``" * 100_000, "{" * 100_000, '{"' + "\\" * 100_001, " " * 100_000 + "x", "\n" * 100_000],
+    [
+        "`" * 100_000,
+        "```\n" + "``" * 100_000,
+        "{" * 100_000,
+        '{"' + "\\" * 100_001,
+        " " * 100_000 + "x",
+        "\n" * 100_000,
+    ],
 )
 def test_hostile_text_is_filtered_in_linear_time(text: str) -> None:
     filtered([text[at : at + 3] for at in range(0, len(text), 3)])

@@ -18,7 +18,22 @@ JSON = st.recursive(
     max_leaves=8,
 )
 CHARS = list('{}[]":,\\/bfnrtu0123456789abcdefDE+-. \t\n\r\x00\x1f\x7fé😀') + ["\ud83d", "\ude00", "\ufeff"]
-PARTS = [*CHARS, "\\u", "\\ud83d", "\\ude00", "\\uD8", "\\n", "true", "false", "null", "NaN", "1e5", "1.5", '"a"', '"a":']
+PARTS = [
+    *CHARS,
+    "\\u",
+    "\\ud83d",
+    "\\ude00",
+    "\\uD8",
+    "\\n",
+    "true",
+    "false",
+    "null",
+    "NaN",
+    "1e5",
+    "1.5",
+    '"a"',
+    '"a":',
+]
 
 
 @given(JSON, st.booleans(), st.sampled_from([None, 1]))

@@ -54,7 +54,9 @@ def shape(name: str, size: str) -> dict[str, Any]:
         pytest.param({"enum": ["open", "é"]}, '"\\u00e^8"', "enum", id="enum with an escape"),
         pytest.param({"const": "abc"}, '"ab^d"', "const", id="const by character"),
         pytest.param({"const": "abc"}, '"ab^"', "const", id="const that ends too early"),
-        pytest.param(closed("name", "age"), '{"na^mme": 1}'.replace("mm", "x"), "additionalProperties", id="closed key"),
+        pytest.param(
+            closed("name", "age"), '{"na^mme": 1}'.replace("mm", "x"), "additionalProperties", id="closed key"
+        ),
         pytest.param(closed("name", "age"), '{"name": 1, "a^ddress": 1}', "additionalProperties", id="second key"),
         pytest.param(closed("name"), '{"nam^": 1}', "additionalProperties", id="closed key that ends too early"),
         pytest.param(closed("name"), '{"name^s": 1}', "additionalProperties", id="closed key that goes on"),
@@ -98,7 +100,7 @@ def shape(name: str, size: str) -> dict[str, Any]:
         pytest.param({"minProperties": 1}, "{^}", "minProperties", id="minProperties"),
         pytest.param({"contains": {"type": "null"}}, "[1, 2^]", "contains", id="contains"),
         pytest.param({"dependentRequired": {"a": ["b"]}}, '{"a": 1^}', "dependentRequired", id="dependentRequired"),
-        pytest.param({"enum": [[1, 2], {}]}, "[1, 3^]", "enum", id="enum of containers"),
+        pytest.param({"enum": [[1, 2], OPEN]}, "[1, 3^]", "enum", id="enum of containers"),
         pytest.param({"const": {"a": 1}}, '{"a": 1, "b": 1^}', "const", id="const of a container"),
         pytest.param(
             {"properties": {"a": True}, "unevaluatedProperties": False},
@@ -129,7 +131,9 @@ def shape(name: str, size: str) -> dict[str, Any]:
             "additionalProperties",
             id="oneOf: key of the branch that is dead",
         ),
-        pytest.param({"oneOf": [{"required": ["a"]}, {"required": ["b"]}]}, '{"a": 1, "b": 1^}', "oneOf", id="two match"),
+        pytest.param(
+            {"oneOf": [{"required": ["a"]}, {"required": ["b"]}]}, '{"a": 1, "b": 1^}', "oneOf", id="two match"
+        ),
         pytest.param({"not": {"required": ["a"]}}, '{"a": 1, "b": 2^}', "not", id="not: at the end of the value"),
         pytest.param({"not": {"type": "string"}}, '^"a"', "not", id="not that the kind decides"),
         pytest.param(
@@ -222,9 +226,7 @@ def test_document_is_stopped_at_the_character_that_decides(schema: Any, marked: 
         ),
     ],
 )
-def test_issue_names_the_place_and_the_reason(
-    schema: Any, text: str, pointer: str, keyword: str, message: str
-) -> None:
+def test_issue_names_the_place_and_the_reason(schema: Any, text: str, pointer: str, keyword: str, message: str) -> None:
     issue = agrees(compile_schema(schema), text)
 
     assert issue is not None

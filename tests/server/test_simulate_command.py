@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from gearshift.core.catalogue import Catalogue
 from gearshift.core.config.build import build
 from gearshift.core.config.load import load_config
 from gearshift.server.cli.simulate import COMMAND, fault_list
-from gearshift.server.simulator import FaultKind, load_plan
+from gearshift.server.simulator import FaultKind, load_plan, parse_plan
 from gearshift.server.simulator.faults import FACTS, Form, Value
 
 ROOT = Path(__file__).parents[2]
@@ -110,6 +111,11 @@ def test_page_tells_of_every_fault_as_the_table_does() -> None:
     page = PAGE.read_text()
     for kind in FaultKind:
         assert page_row(kind) in page
+
+
+def test_plan_on_the_page_is_right() -> None:
+    (plan,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert set(parse_plan(plan).providers) == {"cheap"}
 
 
 def page_row(kind: FaultKind) -> str:

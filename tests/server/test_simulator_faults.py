@@ -32,8 +32,11 @@ answers:
   - {{contains: gears, text: "{TEXT}"}}
 """
 )
-SHORT = Timeouts(connect_s=1, first_token_s=0.1, idle_s=0.1, total_s=2)
-SHORT_UNARY = Timeouts(connect_s=1, first_token_s=0.1, idle_s=0.1, total_s=0.1)
+SHORT = {
+    FaultKind.HANG: Timeouts(connect_s=2, first_token_s=0.1, idle_s=5, total_s=10),
+    FaultKind.STALL: Timeouts(connect_s=2, first_token_s=5, idle_s=0.1, total_s=10),
+}
+SHORT_UNARY = Timeouts(connect_s=2, first_token_s=5, idle_s=5, total_s=0.1)
 PATIENT = Timeouts(connect_s=2, first_token_s=5, idle_s=5, total_s=10)
 WIRES = ("openai", "anthropic", "ollama")
 
@@ -119,7 +122,7 @@ def test_every_fault_is_in_the_table() -> None:
 async def test_fault_ends_as_documented(text: str, wire: str, stream: bool) -> None:
     kind = fault(text).kind
     slow = kind in (FaultKind.HANG, FaultKind.STALL)
-    timeouts = PATIENT if not slow else SHORT if stream else SHORT_UNARY
+    timeouts = PATIENT if not slow else SHORT[kind] if stream else SHORT_UNARY
     wanted = ENDS[text].of(wire, stream=stream)
     async with calling(PLAN) as caller:
         got = await caller.ask(caller.call(wire, fault=text, stream=stream, timeouts=timeouts))

@@ -101,6 +101,16 @@ class Attempt:
         self.made = True
         return self._runner.providers[self.step.planned.stage.provider.name].stream(self._provider_call())
 
+    async def read(self) -> None:
+        """Make the call and take its answer whole: nobody reads along."""
+        chunks = self.chunks()
+        try:
+            async for chunk in chunks:
+                self.transcript.add(chunk, time.perf_counter())
+        except BaseException:
+            await chunks.aclose()
+            raise
+
     def take(self, chunk: Chunk) -> list[Event]:
         """Take one upstream read; give what the caller sees of it."""
         now = time.perf_counter()

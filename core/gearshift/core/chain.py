@@ -1,7 +1,8 @@
 """One call's way through its chain: attempts, gates, hops, and the events that the caller sees.
 
-Rules: one path for unary and streaming; a unary answer is the folded stream. What to do next is decided by `Course`, what
-the caller sees by `Composer`, what an answer is worth by `Judge`: this module only carries out. It is a plain async
+Rules: one path for unary and streaming: the same steps in the same order, gone through by `events`, which shows them, and
+by `answer`, which gives what the events would fold to and makes none. What to do next is decided by `Course`, what the
+caller sees by `Composer`, what an answer is worth by `Judge`: this module only carries out. `events` is a plain async
 generator with no scope around a yield; every attempt is settled and recorded synchronously in a `finally`, also when
 the caller leaves.
 """
@@ -21,6 +22,8 @@ from msgspec import structs
 from gearshift.core.admission import Admission, Amounts, AnyBucket, Permit, Refusal
 from gearshift.core.answer import (
     NO_USAGE,
+    Answer,
+    AttemptRecord,
     Completion,
     Cost,
     SkippedStage,
@@ -63,6 +66,9 @@ _DEFAULT_HOLD_MS = 400
 _SECOND_LOOK_TEMPERATURE = 0.7
 _STATE_DROPPED = "the reasoning state of an earlier turn belongs to another model and was left out"
 
+_UNSEEN = Composer(hold_all=True, hold_tokens=0, hold_s=0.0, reasoning=False)
+"""Of all unary calls: nothing is ever fed to it, so that it has nothing to show and nothing to take back."""
+
 
 class ChainRunner:
     """Runs calls through their chains. Shared by all calls of a router."""
@@ -95,6 +101,15 @@ class ChainRunner:
         """
         return _Run(self, call).events()
 
+    async def answer(self, call: PreparedCall) -> Answer:
+        """Give a unary call's answer: what its events would fold to.
+
+        Raises:
+            ChainExhaustedError, NotAcceptedError, RateLimitedError, DeadlineError: there is none to give.
+
+        """
+        return await _Run(self, call).answer()
+
     async def admit(self, step: Try, amounts: Amounts, buckets: Sequence[AnyBucket]) -> Permit | Refusal:
         """Reserve what an attempt is expected to take, waiting for it where that is worth it; then keep the pace."""
         stage, excluded, began = step.planned.stage, step.excluded, time.monotonic()
@@ -123,19 +138,22 @@ class _Run:
         )
         stream, checkpoints = call.stream, call.checkpoints()
         self._checkpoints = checkpoints
-        tokens = _DEFAULT_HOLD_TOKENS if stream.hold_back_tokens is None else stream.hold_back_tokens
-        hold_ms = _DEFAULT_HOLD_MS if stream.hold_back_ms is None else stream.hold_back_ms
-        self._composer = Composer(
-            hold_all=call.hold_all,
-            hold_tokens=tokens if hold_ms else 0,
-            hold_s=hold_ms / 1000,
-            reasoning=call.request.stream is not None and stream.include_reasoning,
-            commit=checkpoints[0] is CheckpointPolicy.WINDOWS,
-        )
+        self._is_shown = call.request.stream is not None
+        if self._is_shown:
+            tokens = _DEFAULT_HOLD_TOKENS if stream.hold_back_tokens is None else stream.hold_back_tokens
+            hold_ms = _DEFAULT_HOLD_MS if stream.hold_back_ms is None else stream.hold_back_ms
+            self._composer = Composer(
+                hold_all=call.hold_all,
+                hold_tokens=tokens if hold_ms else 0,
+                hold_s=hold_ms / 1000,
+                reasoning=stream.include_reasoning,
+                commit=checkpoints[0] is CheckpointPolicy.WINDOWS,
+            )
+        else:
+            self._composer = _UNSEEN
         self._attempts: list[Attempt] = []
         self._candidates: list[Attempt] = []
         self._left: tuple[StageRef, str] | None = None
-        self._notes = list(call.notes)
         self._error: RouteError | None = None
         self._completion: Completion | None = None
         self._recorded = False
@@ -198,6 +216,45 @@ class _Run:
         finally:
             self._record()
 
+    async def answer(self) -> Answer:
+        course, unseen = self._course, list[Event]()
+        try:
+            step: Step = course.begin(time.monotonic())
+            while isinstance(step, Try):
+                if step.delay_s:
+                    await anyio.sleep(step.delay_s)
+                permit = await self._admit(step)
+                if isinstance(permit, Refusal):
+                    step = course.refused(permit.reason, permit.limit, permit.wait_s, time.monotonic())
+                    continue
+                attempt = self._begin(step, permit, unseen)
+                try:
+                    self._tell(attempt)
+                    await attempt.read()
+                    attempt.end()
+                except ProviderFailure as failure:
+                    attempt.failure = failure
+                finally:
+                    # Runs also when the caller leaves; nothing is awaited, so that nothing can be lost.
+                    attempt.settle()
+                    course.spend(attempt.cost)
+                step = self._next(attempt, unseen)
+            best = self._finish(step, unseen)
+            self._record()
+            if self._error is not None:
+                raise self._error
+            assert self._completion is not None and best is not None
+            return Answer(
+                request_id=self._call.request.request_id,
+                text=best.final,
+                tool_calls=best.tool_calls,
+                reasoning="",
+                resolution=self._call.resolved.resolution,
+                completion=self._completion,
+            )
+        finally:
+            self._record()
+
     # -- one attempt -------------------------------------------------------------------------------------------------
 
     async def _admit(self, step: Try) -> Permit | Refusal:
@@ -223,9 +280,10 @@ class _Run:
                 prefix = composer.committed_text()
             composer.begin(prefix=prefix)
         number = len(self._attempts) + 1
-        batch.append(
-            AttemptStarted(number=number, stage=stage.ref, role=step.role, cause=step.cause, detail=step.detail)
-        )
+        if self._is_shown:
+            batch.append(
+                AttemptStarted(number=number, stage=stage.ref, role=step.role, cause=step.cause, detail=step.detail)
+            )
         way_up = self._course.may_escalate and not call.request.policy.no_escalation
         return Attempt(self._runner, call, composer, step, permit, number, prefix, has_way_up=way_up)
 
@@ -269,7 +327,8 @@ class _Run:
             return Finish("poor", "the caller asked for no escalation")
         shown = self._composer.shows_content or self._composer.committed
         if shown:
-            if self._composer.committed:
+            goes_on = attempt.stopped is not None and call.stream.mode is SwitchMode.CONTINUE
+            if self._composer.committed and not goes_on:
                 return Finish("poor", "what was committed is not taken back")
             if not self._may_switch() and not (call.stream.mode is SwitchMode.CONTINUE and call.stream.escalate_at_end):
                 return Finish("poor", "the mode keeps what was sent")
@@ -330,8 +389,8 @@ class _Run:
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
-    def _finish(self, step: Finish, batch: list[Event]) -> None:
-        """Choose what is returned, and complete."""
+    def _finish(self, step: Finish, batch: list[Event]) -> Attempt | None:
+        """Choose what is returned, and complete; gives the attempt whose answer it is."""
         composer, call = self._composer, self._call
         best = self._best(step)
         accepted = best is not None and best.judgement is not None and best.judgement.finding is Finding.ACCEPT
@@ -342,7 +401,9 @@ class _Run:
             self._error = self._error_for(step)
         else:
             text, calls = best.final, best.tool_calls
-            if best is self._attempts[-1] or (
+            if not self._is_shown:
+                pass  # nobody has seen anything that it could differ from
+            elif best is self._attempts[-1] or (
                 self._attempts[-1].step.role is AttemptRole.CHECK and best is self._candidates[-1]
             ):
                 batch += composer.settle(text, calls, "the final text differs from what was sent")
@@ -363,7 +424,9 @@ class _Run:
                 why = best.judgement.summary if best.judgement is not None else ""
                 self._error = NotAcceptedError(f"no answer passed its gates ({why})", completion=self._completion)
         assert self._completion is not None
-        batch.append(Completed(completion=self._completion, tool_calls=best.tool_calls if best is not None else ()))
+        if self._is_shown:
+            batch.append(Completed(completion=self._completion, tool_calls=best.tool_calls if best is not None else ()))
+        return best
 
     def _best(self, step: Finish) -> Attempt | None:
         """Give the answer to return: the highest confidence among the valid ones, the later one on a tie."""
@@ -381,14 +444,10 @@ class _Run:
     def _complete(self, outcome: Outcome, served: Attempt | None, text: str, calls: Sequence[ToolCall]) -> None:
         call = self._call
         records = tuple([attempt.record(served=attempt is served) for attempt in self._attempts])
-        total, costs = NO_USAGE, Decimal(0)
-        unknown = False
-        for record in records:
-            total = total + record.usage if total is not NO_USAGE else record.usage
-            if record.cost_usd is None:
-                unknown = True
-            else:
-                costs += record.cost_usd
+        if len(records) == 1:  # most calls: its sums are its own
+            total, spent = records[0].usage, records[0].cost_usd
+        else:
+            total, spent = _sums(records)
         skipped = call.plan.skipped
         for planned, reason, detail in self._course.passed_over:
             skipped = (*skipped, SkippedStage(stage=planned.stage.ref, reason=reason, detail=detail))
@@ -403,14 +462,21 @@ class _Run:
             skipped=skipped,
             usage_served=served.usage if served is not None else NO_USAGE,
             usage_total=total,
-            cost=self._cost(served, None if unknown else costs),
+            cost=self._cost(served, spent),
             digest=digest_of(text, calls),
             provider_state=served.state() if served is not None else None,
-            notes=tuple(dict.fromkeys([*self._notes, *(served.transcript.notes if served is not None else ())])),
+            notes=self._told(served),
             total_ms=(time.monotonic() - call.began) * 1000,
             prompt_key=call.prompt_key,
             label_probabilities=(served.transcript.label_probabilities or {}) if served is not None else {},
         )
+
+    def _told(self, served: Attempt | None) -> tuple[str, ...]:
+        """Give what the caller should know, each once."""
+        notes = self._call.notes
+        if served is not None and served.transcript.notes:
+            notes += served.transcript.notes
+        return tuple(dict.fromkeys(notes)) if notes else ()
 
     def _cost(self, served: Attempt | None, total: Decimal | None) -> Cost:
         if served is None:
@@ -475,6 +541,18 @@ class _Run:
             for record in completion.attempts:
                 observer.attempt_ended(context, record)
             observer.call_ended(context, completion, error)
+
+
+def _sums(records: Sequence[AttemptRecord]) -> tuple[Usage, Decimal | None]:
+    """Give what attempts used and cost in all; one unknown cost makes the sum unknown."""
+    usage, cost, is_known = NO_USAGE, Decimal(0), True
+    for record in records:
+        usage = usage + record.usage if usage is not NO_USAGE else record.usage
+        if record.cost_usd is None:
+            is_known = False
+        else:
+            cost += record.cost_usd
+    return usage, cost if is_known else None
 
 
 async def _paced(permit: Permit, pacer: Pacer, began: float, budget_s: float) -> Permit | Refusal:

@@ -251,11 +251,9 @@ class Router:
         await self.aclose()
 
     async def _route(self, request: Request) -> Answer:
-        fold = Fold()
-        async with aclosing(self._stream(request)) as events:
-            async for batch in events:
-                fold.apply(batch)
-        return fold.answer()
+        call = self._preparer.prepare(request)
+        self._preparer.require_stage(call)
+        return await self._runner.answer(call)
 
     async def _joined(self, request: Request) -> AsyncGenerator[list[Event]]:
         async with self.state.repeats.turn(request.tenant, request.request_id, request, time.monotonic()) as turn:

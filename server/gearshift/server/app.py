@@ -249,9 +249,9 @@ async def running_app(
 @asynccontextmanager
 async def _serving(app: App, config: ServerConfig) -> AsyncGenerator[None]:
     """Run the gRPC server while the block runs."""
-    server = grpc.aio.server(interceptors=[app.guard], options=_options(config))
-    router_pb2_grpc.add_RouterServiceServicer_to_server(RouterService(app), server)
-    ops_pb2_grpc.add_OpsServiceServicer_to_server(OpsService(app), server)
+    server = grpc.aio.server(options=_options(config))
+    router_pb2_grpc.add_RouterServiceServicer_to_server(RouterService(app), app.guard.over(server))
+    ops_pb2_grpc.add_OpsServiceServicer_to_server(OpsService(app), app.guard.over(server))
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     enable_reflection(server, SERVICES)

@@ -1,15 +1,16 @@
-"""The outermost interceptor: errors become statuses, cancellation stays quiet, calls are counted.
+"""Around every handler of ours: errors become statuses, cancellation stays quiet, calls are counted.
 
 Rules: one place that ends a call with a status. A handler writes with `context.write` and never yields. What a client
-that has gone makes of a write is a cancellation. Nothing of an unknown error's text is told.
+that has gone makes of a write is a cancellation. Nothing of an unknown error's text is told. Handlers are wrapped once, when
+their service is added: an interceptor would have gRPC build a chain for every call.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, cast
 
 import anyio
 import grpc
@@ -20,13 +21,12 @@ from gearshift.server.status import DEADLINE, INTERNAL, Status, lone, status_of
 _log = logging.getLogger(__name__)
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
-_OURS = "/gearshift.v1."
-_LIMITED = "/gearshift.v1.RouterService/"
+_LIMITED = "gearshift.v1.RouterService"
 _PUSHBACK_S = 0.2
 
 
-class CallGuard(grpc.aio.ServerInterceptor):
-    """Guards the handlers of gearshift.v1 and counts their calls; others (health, reflection) pass.
+class CallGuard:
+    """Guards the handlers of our services and counts their calls; others (health, reflection) are added without it.
 
     Args:
         max_calls: calls of RouterService at once; more are RESOURCE_EXHAUSTED with pushback.
@@ -36,35 +36,27 @@ class CallGuard(grpc.aio.ServerInterceptor):
         self._max_calls = max_calls
         self.in_flight = 0
         self.ended = 0
-        self._idle = anyio.Event()
-        self._idle.set()
-        self._wrapped: dict[str, tuple[Any, Any]] = {}
-        """By method: the handler and its wrapped one, which is made once and not for every call."""
+        self._idle: anyio.Event | None = None
+        """Made by who waits; nobody else has a use for it."""
 
     async def wait_idle(self) -> None:
         """Wait until no call runs."""
-        await self._idle.wait()
+        while self.in_flight:
+            if self._idle is None:
+                self._idle = anyio.Event()
+            await self._idle.wait()
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Any:
-        """Wrap a handler of ours."""
-        handler = await continuation(handler_call_details)
-        method = handler_call_details.method
-        if handler is None or not method.startswith(_OURS):
-            return handler
-        known = self._wrapped.get(method)
-        if known is not None and known[0] is handler:
-            return known[1]
+    def over(self, server: grpc.aio.Server) -> grpc.aio.Server:
+        """Give what generated code adds a service to in place of the server, so that its handlers are guarded."""
+        return cast("grpc.aio.Server", _Guarded(self, server))
+
+    def guarded(self, service: str, handler: Any) -> Any:
+        """Wrap a service's handler."""
         wrap = grpc.unary_unary_rpc_method_handler if handler.unary_unary else grpc.unary_stream_rpc_method_handler
         # Those who run a crowded service must still see into it.
-        most = self._max_calls if method.startswith(_LIMITED) else float("inf")
+        most = self._max_calls if service == _LIMITED else float("inf")
         inner = self._guarded(handler.unary_unary or handler.unary_stream, most)
-        wrapped = wrap(inner, handler.request_deserializer, handler.response_serializer)
-        self._wrapped[method] = (handler, wrapped)
-        return wrapped
+        return wrap(inner, handler.request_deserializer, handler.response_serializer)
 
     def _guarded(self, inner: Handler, most: float) -> Handler:
         crowded = status_of(
@@ -79,8 +71,6 @@ class CallGuard(grpc.aio.ServerInterceptor):
             if self.in_flight >= most:
                 context.set_trailing_metadata(crowded.metadata)
                 await context.abort(crowded.code, crowded.message)
-            if self.in_flight == 0:
-                self._idle = anyio.Event()
             self.in_flight += 1
             status: Status | None = None
             try:
@@ -97,13 +87,30 @@ class CallGuard(grpc.aio.ServerInterceptor):
             finally:
                 self.in_flight -= 1
                 self.ended += 1
-                if self.in_flight == 0:
+                if self._idle is not None and self.in_flight == 0:
                     self._idle.set()
+                    self._idle = None
             if status.metadata:
                 context.set_trailing_metadata(status.metadata)
             await context.abort(status.code, status.message)
 
         return call
+
+
+class _Guarded:
+    """The part of a server that generated code calls."""
+
+    def __init__(self, guard: CallGuard, server: grpc.aio.Server) -> None:
+        self._guard = guard
+        self._server = server
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Pass over: generated code registers the same handlers by their methods, which is what gRPC looks at first."""
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """Add a service's handlers, guarded."""
+        guarded = {method: self._guard.guarded(service, handler) for method, handler in handlers.items()}
+        self._server.add_registered_method_handlers(service, guarded)
 
 
 def _told(raised: Exception) -> Status:

@@ -66,6 +66,7 @@ SERVER: Final = {
     "serve": "run the service",
     "check": "check a configuration",
     "models": "list, describe, pull and check models",
+    "simulate": "run simulated providers, with every fault that real ones have",
 }
 """The server's commands, known here so that help need not import them."""
 

@@ -54,15 +54,20 @@ class OpenAiProvider:
                 splitter = SseSplitter()
                 while not fold.done:
                     data = await response.read()
-                    chunk = Chunk()
-                    for payload in splitter.feed(data) if data else splitter.finish():
-                        fold.add(payload, chunk)
+                    chunk, broken = Chunk(), None
+                    try:
+                        for payload in splitter.feed(data) if data else splitter.finish():
+                            fold.add(payload, chunk)
+                    except ProviderFailure as failure:
+                        broken = failure  # what came before it in the same read was written, and is billed
                     if fold.moved:
                         fold.moved = False
                         response.progress()
                     if chunk.parts or chunk.logprobs:
                         chunk.notes, notes = notes, ()
                         yield chunk
+                    if broken is not None:
+                        raise broken
                     if not data:
                         break
                 last = Chunk()

@@ -14,7 +14,7 @@ from gearshift.server.wire import money
 
 _EPILOG = """examples:
   gearshift check                    gearshift.yaml, or what is on this machine
-  gearshift check --config prod.yaml
+  gearshift check prod.yaml
   gearshift check --json | jq .chains
 
 It reads keys from the environment, as `serve` does, calls no provider and prints no key.
@@ -29,6 +29,7 @@ class CheckCommand:
 
     def configure(self, parser: argparse.ArgumentParser) -> None:
         """Add the arguments."""
+        parser.add_argument("file", nargs="?", metavar="FILE", help="the file; short for --config FILE")
         add_config_arguments(parser)
         parser.add_argument("--json", action="store_true", help="print one JSON document")
         parser.epilog = _EPILOG
@@ -36,7 +37,7 @@ class CheckCommand:
     def run(self, arguments: argparse.Namespace) -> int:
         """Check, and print what it comes to."""
         try:
-            found = configured(arguments.config, use_env_keys=arguments.use_env_keys)
+            found = configured(arguments.file or arguments.config, use_env_keys=arguments.use_env_keys)
         except RouteError as error:
             if arguments.json:
                 print(json.dumps({"ok": False, "problems": str(error).splitlines()}, indent=2))

@@ -21,7 +21,7 @@ from typing import Final
 from gearshift.core.schema.fence import FENCE_LINE, strip_fence
 
 _MAX_LINE: Final = 1_000
-"""Characters of a line that may be a fence after which the filter gives up."""
+"""Characters of a line that may be a fence after which the filter gives up; no model writes one."""
 _MAYBE_FENCE: Final = re.compile(r"[ \t]{0,3}(?:`{0,2}|~{0,2}|(?:`{3,}|~{3,})[ \t]*(?:[\w+-]+[ \t]*)?\r?)")
 _LIKE_JSON: Final = re.compile(r"""\{[ \t\r\n]*["}]|\[[ \t\r\n]*["{\[\]\-0-9tfn]""")
 _MAYBE_JSON: Final = re.compile(r"[\[{][ \t\r\n]*")
@@ -117,22 +117,9 @@ class FenceFilter:
 
     def _hold(self, text: str) -> str:
         if not self._started:
-            # Only at the very beginning is there a byte order mark to remove.
-            whole = ("".join(self._held) + text).removeprefix("\ufeff").lstrip()
-            self._held = ["".join(self._held) + text]
-            if not whole:
-                return ""
-            if whole[0] in "{[":
-                if _LIKE_JSON.match(whole) is None:
-                    if _MAYBE_JSON.fullmatch(whole) is not None:
-                        return ""
-                elif self._trusts_bare:
-                    return self._commit(_BARE, whole)
-            elif whole[0] == '"' and self._trusts_bare:
-                return self._commit(_QUOTED, whole)
-            self._started = True
-            self._line = ""
-            text = whole
+            text = self._beginning(text)
+            if not text or self._mode != _HOLD:
+                return text
         else:
             self._held.append(text)
         fence, rest = self._next_fence(text)
@@ -141,6 +128,32 @@ class FenceFilter:
         self._marker = fence[1]
         self._line = ""
         return self._commit(_FENCED, rest)
+
+    def _beginning(self, text: str) -> str:
+        """Tell by its first characters how the text goes on; return what of it is to be read on."""
+        if not text:
+            return ""
+        if not self._held:
+            # Only as the very first character is a byte order mark removed; the space keeps it where it is not.
+            text = text.removeprefix("\ufeff")
+            self._held = [" "]
+        elif len(self._held) > 1:
+            text = self._held.pop() + text
+        whole = text.lstrip()
+        if not whole:
+            return ""
+        self._held.append(whole)
+        if whole[0] in "{[":
+            if _LIKE_JSON.match(whole) is not None:
+                if self._trusts_bare:
+                    return self._commit(_BARE, whole)
+            elif len(whole) < _MAX_LINE and _MAYBE_JSON.fullmatch(whole) is not None:
+                return ""
+        elif whole[0] == '"' and self._trusts_bare:
+            return self._commit(_QUOTED, whole)
+        self._started = True
+        self._line = ""
+        return whole
 
     def _commit(self, mode: int, text: str) -> str:
         self._mode = mode
@@ -153,10 +166,10 @@ class FenceFilter:
         lines = text.split("\n")
         for index, part in enumerate(lines):
             line = None if self._line is None else self._line + part
-            if line is not None and len(line) > _MAX_LINE:
-                self._give_up()
             if index == len(lines) - 1:
-                self._line = line
+                self._line = line if line is None or _MAYBE_FENCE.fullmatch(line.rstrip()) is not None else None
+                if self._line is not None and len(self._line) > _MAX_LINE:
+                    self._gave_up = True
                 break
             # After the document any white space may end the line, since only white space may follow it.
             bare = line.rstrip() if line and self._mode == _AFTER else line
@@ -170,61 +183,53 @@ class FenceFilter:
 
     def _pass_on(self, text: str) -> str:
         out: list[str] = []
-        while text and not self._gave_up:
+        lines = text.split("\n")
+        for index, part in enumerate(lines):
+            is_last = index == len(lines) - 1
+            line = None if self._line is None else self._line + part
             if self._mode == _AFTER:
-                fence, _ = self._next_fence(text)
-                if fence is not None or (not self._marker and ("{" in text or "[" in text)):
-                    self._give_up()
+                self._pass_over("\n".join(lines[index:]))
                 break
-            if self._line is None:
-                end = text.find("\n") + 1
-                piece, text = (text[:end], text[end:]) if end else (text, "")
-                if end:
-                    self._line = ""
-                text = self._take(piece, out) + text
-                continue
-            end = text.find("\n")
-            line = self._line + (text if end < 0 else text[:end])
-            if end < 0:
-                if _MAYBE_FENCE.fullmatch(line) is None:
-                    self._line = None
-                    text = self._take(line, out)
-                    continue
+            if line is None:
+                self._line = None if is_last else ""
+                self._take(part if is_last else f"{part}\n", out)
+            elif is_last and _MAYBE_FENCE.fullmatch(line) is not None:
                 self._line = line
-                if len(line) > _MAX_LINE:
-                    self._give_up()
-                break
-            text = text[end + 1 :]
-            if FENCE_LINE.match(line) is None:
-                self._line = ""
-                text = self._take(line + "\n", out) + text
+                self._gave_up = len(line) > _MAX_LINE
+            elif is_last or FENCE_LINE.match(line) is None:
+                self._line = None if is_last else ""
+                self._take(line if is_last else f"{line}\n", out)
             elif self._mode == _FENCED and self._closes(line):
                 self._mode = _AFTER
                 self._line = ""
             else:
-                self._give_up()
+                self._gave_up = True
+            if self._gave_up:
+                break
         return "".join(out)
+
+    def _pass_over(self, text: str) -> None:
+        """Look through what follows the document for a reason to give up."""
+        fence, _ = self._next_fence(text)
+        if fence is not None or (not self._marker and ("{" in text or "[" in text)):
+            self._gave_up = True
 
     def _closes(self, line: str) -> bool:
         fence = FENCE_LINE.match(line.rstrip())
         return fence is not None and not fence[2] and fence[1] == self._marker
 
-    def _take(self, piece: str, out: list[str]) -> str:
-        """Pass on a piece that is no fence; return what of it stands after the document."""
+    def _take(self, piece: str, out: list[str]) -> None:
+        """Pass on a piece that is no fence, as far as the document goes."""
         if self._mode != _BARE:
             out.append(self._visible(piece))
-            return ""
+            return
         end = self._end_in(piece)
+        if end < 0:
+            out.append(piece)
+            return
         out.append(piece[:end])
-        if end < 0 or self._depth:
-            out[-1] = piece
-            return ""
         self._mode = _AFTER
-        rest = piece[end:]
-        self._line = None if self._line is None or "\n" not in rest else self._line
-        if "{" in rest or "[" in rest:
-            self._give_up()
-        return ""
+        self._gave_up = "{" in piece[end:] or "[" in piece[end:]
 
     def _visible(self, piece: str) -> str:
         """Return piece with the white space held before, without what white space ends it."""
@@ -263,6 +268,3 @@ class FenceFilter:
                 self._depth -= 1
                 if self._depth == 0:
                     return at
-
-    def _give_up(self) -> None:
-        self._gave_up = True
