@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Sequence
 from typing import Any, Final
 
 from hypothesis import strategies as st
@@ -27,11 +28,10 @@ Strategy = st.SearchStrategy[Any]
 
 def shaped(draft: str) -> Strategy:
     """Return schemas of objects and arrays with something to say about every part; `$ref` is to the root."""
-    listed: Strategy = st.lists(st.sampled_from(WORDS), min_size=1, max_size=4).map(_enum)
+    words: st.SearchStrategy[str] = st.sampled_from(WORDS)
+    listed: Strategy = st.lists(words, min_size=1, max_size=4).map(_enum)
     reference: dict[str, Any] = {"$ref": "#"}
-    leaves: Strategy = (
-        st.sampled_from(SCALARS) | listed | st.sampled_from(WORDS).map(_const) | st.booleans() | st.just(reference)
-    )
+    leaves: Strategy = st.sampled_from(SCALARS) | listed | words.map(_const) | st.booleans() | st.just(reference)
 
     def grown(inner: Strategy) -> Strategy:
         objects, arrays = _objects(inner, listed, draft), _arrays(inner, draft)
@@ -102,8 +102,8 @@ def _arrays(inner: Strategy, draft: str) -> Strategy:
     )
 
 
-def _enum(values: list[str]) -> dict[str, Any]:
-    return {"enum": values}
+def _enum(values: Sequence[str]) -> dict[str, Any]:
+    return {"enum": list(values)}
 
 
 def _const(value: str) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from gearshift.core.answer import (
     Answer,
@@ -80,6 +80,7 @@ from gearshift.core.words import (
 from gearshift.v1 import answer_pb2, call_pb2, router_pb2, stream_pb2, task_pb2
 
 E = TypeVar("E", bound=WordEnum)
+M = TypeVar("M")
 
 _NO_PARAMETERS = Parameters()
 _AUTO = ToolChoice()
@@ -192,7 +193,7 @@ def write_answer(answer: Answer, message: answer_pb2.Answer) -> None:
         message.tool_calls.extend([_tool_call(call) for call in answer.tool_calls])
     if answer.reasoning:
         message.reasoning = answer.reasoning
-    message.resolution.CopyFrom(resolution_to_wire(answer.resolution))
+    message.resolution.CopyFrom(_RESOLUTIONS.message_of(answer.resolution))
     _write_completion(answer.completion, message.completion)
 
 
@@ -296,28 +297,38 @@ def completion_to_wire(completion: Completion) -> answer_pb2.Completion:
 
 
 def _write_completion(completion: Completion, message: answer_pb2.Completion) -> None:
+    attempts, served = completion.attempts, completion.served_by
+    if len(attempts) == 1 and served is not None and completion.verdicts is attempts[0].verdicts:
+        message.CopyFrom(_SERVED_AT_ONCE.message_of(served, completion.verdicts))
+        _write_outcome(attempts[0], message.attempts[0])
+    else:
+        if served is not None:
+            message.served_by.CopyFrom(stage_to_wire(served))
+        for verdict in completion.verdicts:
+            _write_verdict(verdict, message.verdicts.add())
+        for attempt in attempts:
+            _write_attempt(attempt, message.attempts.add())
     message.outcome = answer_pb2.Outcome.ValueType(completion.outcome)
-    if completion.served_by is not None:
-        message.served_by.CopyFrom(stage_to_wire(completion.served_by))
     if completion.finish_reason is not None:
         message.finish_reason = answer_pb2.FinishReason.ValueType(completion.finish_reason)
     if completion.confidence is not None:
         message.confidence = completion.confidence
-    for verdict in completion.verdicts:
-        _write_verdict(verdict, message.verdicts.add())
-    for attempt in completion.attempts:
-        _write_attempt(attempt, message.attempts.add())
     if completion.skipped:
         message.skipped.extend(_skipped(completion.skipped))
     _write_usage(completion.usage_served, message.usage_served)
-    _write_usage(completion.usage_total, message.usage_total)
+    if completion.usage_total is completion.usage_served:
+        message.usage_total.CopyFrom(message.usage_served)
+    else:
+        _write_usage(completion.usage_total, message.usage_total)
     _write_cost(completion.cost, message.cost)
     message.digest = completion.digest
     if completion.notes:
         message.notes.extend(completion.notes)
     message.total_ms = completion.total_ms
-    message.cached = completion.cached
-    message.prompt_key = completion.prompt_key
+    if completion.cached:
+        message.cached = True
+    if completion.prompt_key:
+        message.prompt_key = completion.prompt_key
     if completion.label_probabilities:
         message.label_probabilities.update(completion.label_probabilities)
     state = completion.provider_state
@@ -335,20 +346,27 @@ def attempt_to_wire(attempt: AttemptRecord) -> answer_pb2.Attempt:
 
 
 def _write_attempt(attempt: AttemptRecord, message: answer_pb2.Attempt) -> None:
-    message.number = attempt.number
     message.stage.CopyFrom(stage_to_wire(attempt.stage))
+    for verdict in attempt.verdicts:
+        _write_verdict(verdict, message.verdicts.add())
+    _write_outcome(attempt, message)
+
+
+def _write_outcome(attempt: AttemptRecord, message: answer_pb2.Attempt) -> None:
+    """Write all but the stage and the verdicts; what is empty or zero is not sent, so it need not be written."""
+    message.number = attempt.number
     message.account = attempt.account
     message.role = answer_pb2.AttemptRole.ValueType(attempt.role)
     message.cause = answer_pb2.AttemptCause.ValueType(attempt.cause)
     message.outcome = answer_pb2.AttemptOutcome.ValueType(attempt.outcome)
     if attempt.failure is not None:
         message.failure = answer_pb2.FailureKind.ValueType(attempt.failure)
-    message.detail = attempt.detail
-    for verdict in attempt.verdicts:
-        _write_verdict(verdict, message.verdicts.add())
+    if attempt.detail:
+        message.detail = attempt.detail
     _write_usage(attempt.usage, message.usage)
     message.cost_usd = money(attempt.cost_usd)
-    message.queue_ms = attempt.queue_ms
+    if attempt.queue_ms:
+        message.queue_ms = attempt.queue_ms
     if attempt.first_token_ms is not None:
         message.first_token_ms = attempt.first_token_ms
     message.total_ms = attempt.total_ms
@@ -375,10 +393,54 @@ def usage_to_wire(usage: Usage) -> answer_pb2.Usage:
 def _write_usage(usage: Usage, message: answer_pb2.Usage) -> None:
     message.input_tokens = usage.input_tokens
     message.output_tokens = usage.output_tokens
-    message.cache_write_tokens = usage.cache_write_tokens
-    message.cache_read_tokens = usage.cache_read_tokens
-    message.reasoning_tokens = usage.reasoning_tokens
+    if usage.cache_write_tokens:
+        message.cache_write_tokens = usage.cache_write_tokens
+    if usage.cache_read_tokens:
+        message.cache_read_tokens = usage.cache_read_tokens
+    if usage.reasoning_tokens:
+        message.reasoning_tokens = usage.reasoning_tokens
     message.source = answer_pb2.UsageSource.ValueType(usage.source)
+
+
+class _Kept(Generic[M]):
+    """Messages of values that come with call after call as the same objects; a copy of one is made in C, in one go.
+
+    Args:
+        make: makes the message of some values.
+    """
+
+    def __init__(self, make: Callable[..., M]) -> None:
+        self._make = make
+        self._kept: dict[tuple[int, ...], tuple[tuple[object, ...], M]] = {}
+        """By the values' identities; an entry keeps its values alive, so that no others can have theirs."""
+
+    def message_of(self, *values: object) -> M:
+        """Give the message, which nobody changes."""
+        key = tuple(map(id, values))
+        known = self._kept.get(key)
+        if known is not None:
+            return known[1]
+        if len(self._kept) >= _MOST_KEPT:
+            self._kept.clear()
+        message = self._make(*values)
+        self._kept[key] = (values, message)
+        return message
+
+
+def _served_at_once(stage: StageRef, verdicts: tuple[Verdict, ...]) -> answer_pb2.Completion:
+    """Give what completions of one attempt, by one stage and with the same verdicts, have in common."""
+    message = answer_pb2.Completion(served_by=stage_to_wire(stage))
+    attempt = message.attempts.add()
+    attempt.stage.CopyFrom(message.served_by)
+    for verdict in verdicts:
+        _write_verdict(verdict, message.verdicts.add())
+        _write_verdict(verdict, attempt.verdicts.add())
+    return message
+
+
+_MOST_KEPT = 256
+_RESOLUTIONS = _Kept(resolution_to_wire)
+_SERVED_AT_ONCE = _Kept(_served_at_once)
 
 
 def money(amount: Decimal | None) -> str:

@@ -92,18 +92,19 @@ class Judge:
         gates += [*own, ConfidenceGate(policy.min_confidence, policy.escalation_threshold)]
         self._gates = gates
         self._require_confidence = policy.require_confidence
+        self._usual: tuple[list[Verdict], Judgement] | None = None
+        """What most answers come to: the same verdicts, judged before."""
 
     def judge(self, candidate: Candidate) -> Judgement:
         """Ask every gate."""
-        verdicts: list[Verdict] = []
+        verdicts = [verdict for gate in self._gates if (verdict := gate.judge(candidate)) is not None]
+        usual = self._usual
+        if usual is not None and verdicts == usual[0]:  # passes are shared, so this compares little more than identities
+            return usual[1]
         confidence: float | None = None
         hard: Verdict | None = None
         soft: Verdict | None = None
-        for gate in self._gates:
-            verdict = gate.judge(candidate)
-            if verdict is None:
-                continue
-            verdicts.append(verdict)
+        for verdict in verdicts:
             if verdict.confidence is not None:
                 confidence = verdict.confidence if confidence is None else min(confidence, verdict.confidence)
             if verdict.result is VerdictResult.FAIL:
@@ -116,13 +117,16 @@ class Judge:
         elif soft is not None:
             finding = self._soft(soft, confidence)
         cause = hard or soft
-        return Judgement(
+        judgement = Judgement(
             finding=finding,
             verdicts=tuple(verdicts),
             confidence=confidence,
             valid=hard is None,
             summary="" if finding is Finding.ACCEPT or cause is None else f"{cause.gate}: {cause.detail}",
         )
+        if finding is Finding.ACCEPT and confidence is None:
+            self._usual = (verdicts, judgement)
+        return judgement
 
     def watch(self, prompt: str, now: float) -> Watch:
         """Give what watches one streamed attempt.

@@ -1,6 +1,6 @@
 """`gearshift demo`: the main job on the embedded model, shown step by step.
 
-Rules: everything shown is real: a service of its own is started on a free port, six calls go to it over gRPC, and it is
+Rules: everything shown is real: a service of its own is started on a free port, seven calls go to it over gRPC, and it is
 stopped at the end. No key, no network; nothing is kept.
 """
 
@@ -11,6 +11,7 @@ import importlib.resources
 import importlib.util
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,15 +28,16 @@ from gearshift.clients.cli.exits import FAILED, OK, UsageError
 from gearshift.clients.cli.terminal import Palette, palette_for, safe
 
 if TYPE_CHECKING:
+    from gearshift.clients import Accumulator
     from gearshift.clients.sync import Client
-    from gearshift.v1 import answer_pb2
+    from gearshift.v1 import answer_pb2, call_pb2
 
 name: Final = "demo"
 help: Final = DEMO[name]
 
 _EPILOG: Final = """\
 examples:
-  gearshift demo            six calls, about half a minute
+  gearshift demo            seven calls, about half a minute
   NO_COLOR=1 gearshift demo without colours
 
 It needs: pip install 'gearshift[server,embedded]'. It uses no key and no network, and ends by itself."""
@@ -43,7 +45,11 @@ It needs: pip install 'gearshift[server,embedded]'. It uses no key and no networ
 _START_S: Final = 180.0
 _STOP_S: Final = 15.0
 _CALL_S: Final = 120.0
-_ADDRESS: Final = re.compile(r"^serving on (\S+)$")
+_LOOK_S: Final = 0.8
+_SERVING: Final = re.compile(r"^serving on (\S+)$")
+_SIMULATING: Final = re.compile(r"^simulating on (http://[^,\s]+)")
+_PLACE: Final = "http://127.0.0.1:9/p/"
+"""Where the configuration has the simulator's address."""
 _USED: Final = ("embedded", "down")
 """The providers that may be called; the strong model stands in the chains for its price alone."""
 
@@ -100,15 +106,19 @@ def run(arguments: argparse.Namespace) -> int:
     palette = palette_for(sys.stdout)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="gearshift-demo-") as folder:
-        config = Path(folder) / "demo.yaml"
-        config.write_text(
-            importlib.resources.files("gearshift.clients.cli.commands").joinpath("demo.yaml").read_text("utf-8"),
-            encoding="utf-8",
-        )
-        with _service(config, palette) as target:
-            if target is None:
+        plan, config = Path(folder) / "demo-simulator.yaml", Path(folder) / "demo.yaml"
+        plan.write_text(_packaged(plan.name), encoding="utf-8")
+        print(palette.bold("Starting two simulated providers, for the last step"), flush=True)
+        with _running(["simulate", "--plan", str(plan)], _SIMULATING, palette) as simulator:
+            if simulator is None:
                 return FAILED
-            missed = _show(target, palette)
+            config.write_text(_packaged(config.name).replace(_PLACE, f"{simulator}/p/"), encoding="utf-8")
+            print(palette.bold("Starting the service on the embedded model"), flush=True)
+            options = ["--port", "0", "--no-http", "--ledger", ":memory:", "--log-level", "error"]
+            with _running(["serve", "--config", str(config), *options], _SERVING, palette) as target:
+                if target is None:
+                    return FAILED
+                missed = _show(target, palette)
     _heading(f"Done in {time.monotonic() - began:.0f} s", palette)
     print(_NEXT)
     if missed:
@@ -125,11 +135,11 @@ What to try next:
   gearshift explain "Summarise this report."               what would be decided, and why
   gearshift costs --by model                               what it cost
   grpcurl -plaintext 127.0.0.1:50051 list                  the same with a standard tool
-Write a gearshift.yaml with your own providers: docs/configuration.md; deploy/examples/ has three."""
+Write a gearshift.yaml with your own providers: docs/configuration.md; deploy/examples/ has some."""
 
 
 def _show(target: str, palette: Palette) -> list[str]:
-    """Make the six calls; give what did not come out as it should."""
+    """Make the seven calls; give what did not come out as it should."""
     from gearshift.clients import with_default_timeout
     from gearshift.clients.sync import dial
 
@@ -145,6 +155,8 @@ def _show(target: str, palette: Palette) -> list[str]:
             missed.append("the fallback")
         if not _escalate(client, palette):
             missed.append("the escalation")
+        if not _shift(client, palette):
+            missed.append("the shift in the middle of a stream")
     return missed
 
 
@@ -172,30 +184,12 @@ def _extract(client: Client, palette: Palette) -> bool:
 
 
 def _generate(client: Client, palette: Palette) -> None:
-    from gearshift.clients import Accumulator, background, call
-    from gearshift.clients.cli import render
-    from gearshift.v1 import answer_pb2
+    from gearshift.clients import call
 
     prompt = "Tell me about the old lighthouse by the sea."
     _heading("3. Generate, streamed: one window is held back and judged, then text flows", palette)
     _say("prompt", prompt)
-    _say("answer", "", end="")
-    accumulator = Accumulator()
-    with client.stream_route(
-        background(), call("demo/story", prompt, max_tokens=60, allowed_providers=_USED)
-    ) as stream:
-        for event in stream:
-            if event.WhichOneof("kind") == "retract":
-                print(palette.warn(" [taken back] "), end="", flush=True)
-            print(safe(accumulator.apply(event) or ""), end="", flush=True)
-    print()
-    completed = accumulator.completed
-    if completed is not None:
-        answer = answer_pb2.Answer(completion=completed.completion)
-        if accumulator.started is not None:
-            answer.request_id = accumulator.started.request_id
-            answer.resolution.CopyFrom(accumulator.started.resolution)
-        print(render.decision(answer, palette))
+    _stream(client, call("demo/story", prompt, max_tokens=60, allowed_providers=_USED), palette)
 
 
 def _embed(client: Client, palette: Palette) -> None:
@@ -239,6 +233,50 @@ def _escalate(client: Client, palette: Palette) -> bool:
     return answer.text == "billing" and len(answer.completion.attempts) == 2
 
 
+def _shift(client: Client, palette: Palette) -> bool:
+    from gearshift.clients import call
+
+    prompt = "How does a gearbox work?"
+    _heading(
+        "7. Shift gear in the middle of a stream: what was sent is taken back and written anew (simulated)", palette
+    )
+    _say("prompt", prompt)
+    accumulator = _stream(client, call("demo/shift", prompt), palette)
+    return accumulator.text.startswith("A gearbox lets an engine") and accumulator.digest_matches()
+
+
+def _stream(client: Client, made: call_pb2.Call, palette: Palette) -> Accumulator:
+    """Show one stream as it comes; on a terminal, text that is taken back goes away."""
+    from gearshift.clients import Accumulator, background
+    from gearshift.clients.cli import render
+    from gearshift.clients.cli.live import LiveText
+    from gearshift.v1 import answer_pb2
+
+    is_terminal = sys.stdout.isatty()
+    size = shutil.get_terminal_size()
+    live, accumulator = LiveText(size.columns, size.lines), Accumulator()
+    print("answer", flush=True)
+    with client.stream_route(background(), made) as stream:
+        for event in stream:
+            added = accumulator.apply(event)
+            if event.WhichOneof("kind") == "retract":
+                if is_terminal:
+                    time.sleep(_LOOK_S)  # long enough to be seen
+                    print(live.take_back(), end="")
+                print(palette.warn(f"{'' if is_terminal else chr(10)}[taken back: {safe(event.retract.reason)}]"))
+                live = LiveText(size.columns, size.lines)
+            print(live.append(added or ""), end="", flush=True)
+    print(live.end(), end="")
+    completed = accumulator.completed
+    if completed is not None:
+        answer = answer_pb2.Answer(completion=completed.completion)
+        if accumulator.started is not None:
+            answer.request_id = accumulator.started.request_id
+            answer.resolution.CopyFrom(accumulator.started.resolution)
+        print(render.decision(answer, palette))
+    return accumulator
+
+
 def _tell(answer: answer_pb2.Answer, palette: Palette) -> None:
     from gearshift.clients.cli import render
 
@@ -261,15 +299,18 @@ def _is_missing(module: str) -> bool:
         return True
 
 
+def _packaged(file: str) -> str:
+    return importlib.resources.files("gearshift.clients.cli.commands").joinpath(file).read_text("utf-8")
+
+
 @contextmanager
-def _service(config: Path, palette: Palette) -> Generator[str | None]:
-    """Run a service on a free port while the block runs; gives its address, or None when it did not start."""
-    command = [sys.executable, "-m", "gearshift.server", "serve", "--config", str(config), "--port", "0"]
-    command += ["--no-http", "--ledger", ":memory:", "--log-level", "warning"]
+def _running(words: list[str], ready: re.Pattern[str], palette: Palette) -> Generator[str | None]:
+    """Run one of our commands while the block runs; gives the address that it says, or None when it did not start."""
+    command = [sys.executable, "-m", "gearshift.clients.cli", *words]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     assert process.stderr is not None
     try:
-        yield _address(process.stderr, palette)
+        yield _address(process.stderr, ready, palette)
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -280,24 +321,23 @@ def _service(config: Path, palette: Palette) -> Generator[str | None]:
         process.stderr.close()
 
 
-def _address(said: IO[str], palette: Palette) -> str | None:
-    """Read what the service says until it serves, and show it; what it says later is shown too."""
-    print(palette.bold("Starting the service on the embedded model"), flush=True)
+def _address(said: IO[str], ready: re.Pattern[str], palette: Palette) -> str | None:
+    """Read what a command says until it is ready, and show it; what it says later is shown too."""
     found: list[str] = []
-    is_serving = threading.Event()
+    is_ready = threading.Event()
 
     def follow() -> None:
         try:
             for line in said:
-                match = _ADDRESS.match(line.strip())
+                match = ready.match(line.strip())
                 if match is not None:
                     found.append(match[1])
-                    is_serving.set()
+                    is_ready.set()
                 print(palette.dim(f"  {safe(line.rstrip())}"), flush=True)
         except ValueError:  # it was closed at the end
             pass
-        is_serving.set()
+        is_ready.set()
 
-    threading.Thread(target=follow, daemon=True, name="demo-service-output").start()
-    is_serving.wait(_START_S)
+    threading.Thread(target=follow, daemon=True, name="demo-output").start()
+    is_ready.wait(_START_S)
     return found[0] if found else None
