@@ -97,6 +97,14 @@ bench: $(STAMP) ## Measure speed and size against a bare echo and a featureless 
 bench-schema: $(STAMP) ## Measure the schema validator on public conformance data
 	$(BIN)/python bench/schema_conformance.py
 
+.PHONY: bench-schema-stream
+bench-schema-stream: $(STAMP) ## Measure the check of JSON that is being written
+	$(BIN)/python bench/schema_stream.py
+
+.PHONY: bench-faults
+bench-faults: $(STAMP) ## Measure faults: what callers get through Gearshift and other gateways (long)
+	$(BIN)/python -m bench.faults
+
 .PHONY: train-classifier
 train-classifier: $(STAMP) ## Train the task classifier anew; its file is reproduced
 	$(BIN)/python -m pip install --quiet --group train

@@ -9,7 +9,7 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -353,7 +353,15 @@ def _process(*words: str) -> list[str]:
     return [sys.executable, "-m", "gearshift.clients.cli", *words]
 
 
-async def test_ctrl_c_ends_a_watch_as_interrupted() -> None:
+@pytest.fixture
+def heeded_interrupts() -> Generator[None]:
+    """Let processes that are started heed Ctrl-C also where we ourselves were started to ignore it, as in a background job."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+async def test_ctrl_c_ends_a_watch_as_interrupted(heeded_interrupts: None) -> None:
     async with running_fake_router() as (router, address):
         with anyio.fail_after(20):
             async with await anyio.open_process(_process("watch", "--target", address), stderr=None) as process:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from msgspec import structs
 
 from gearshift.core.answer import Usage, Verdict
 from gearshift.core.errors import LedgerError
@@ -234,9 +235,9 @@ async def test_later_word_on_an_answer_replaces_the_first(tmp_path: Path, caplog
 @pytest.mark.parametrize(
     "bad",
     [
-        pytest.param(replace(attempt(), queue_ms=float("nan")), id="a number that is none"),
-        pytest.param(replace(attempt(), number=2**70), id="a number beyond 64 bits"),
-        pytest.param(replace(attempt(), account="\ud800"), id="half a surrogate pair"),
+        pytest.param(structs.replace(attempt(), queue_ms=float("nan")), id="a number that is none"),
+        pytest.param(structs.replace(attempt(), number=2**70), id="a number beyond 64 bits"),
+        pytest.param(structs.replace(attempt(), account="\ud800"), id="half a surrogate pair"),
         pytest.param(attempt(cost_usd=Decimal("NaN")), id="a cost that is none"),
     ],
 )

@@ -14,6 +14,7 @@ from typing import Any
 
 import anyio
 import pytest
+from msgspec import structs
 
 from gearshift.core.catalogue import Catalogue, Model
 from gearshift.core.embedded import AttachedModel, EmbeddedModel, ModelState
@@ -110,7 +111,7 @@ async def failed(provider: EmbeddedProvider, asked: ProviderCall) -> ProviderFai
 
 async def fill_cache(provider: EmbeddedProvider, asked: ProviderCall) -> None:
     """Have the prompt read: read in other steps, its numbers differ in their last digits, which decides near ties."""
-    await answered(provider, replace(asked, parameters=replace(asked.parameters, max_tokens=1)))
+    await answered(provider, replace(asked, parameters=structs.replace(asked.parameters, max_tokens=1)))
 
 
 def text_of(chunks: Sequence[Chunk]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import anyio
 import pytest
+from msgspec import structs
 
 from gearshift.core.answer import Usage
 from gearshift.core.catalogue import Feature, Model
@@ -752,7 +753,7 @@ async def test_what_the_model_lacks_is_left_out_and_said() -> None:
     call = replace(
         CALL,
         model=PLAIN,
-        parameters=replace(FULL, reasoning_effort=ReasoningEffort.HIGH),
+        parameters=structs.replace(FULL, reasoning_effort=ReasoningEffort.HIGH),
         tools=(Tool(name="f"),),
         want_logprobs=True,
         output=JsonOutput(schema='{"type":"object"}'),

@@ -142,8 +142,8 @@ def test_the_demo_shows_the_main_job_and_ends_by_itself() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
-    headings = [line[:2] for line in lines if line[:2] in {f"{number}." for number in range(1, 7)}]
-    assert headings == ["1.", "2.", "3.", "4.", "5.", "6."]
+    headings = [line[:2] for line in lines if line[:2] in {f"{number}." for number in range(1, 8)}]
+    assert headings == ["1.", "2.", "3.", "4.", "5.", "6.", "7."]
     shown = [
         word for word in ("Classify", "Extract", "Generate", "Embed", "Fall back", "Escalate") if word in done.stdout
     ]

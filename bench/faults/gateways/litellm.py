@@ -67,7 +67,7 @@ class LiteLlm:
         "`router_settings.fallbacks` from the faulty model to the healthy one, and `content_policy_fallbacks` likewise.",
         (
             "`timeout: 2` and `stream_timeout: 2` at each model: for a whole answer and, by its documentation, for a "
-            "stream's first chunk. It has no setting of its own for the time between chunks."
+            "stream's first chunk; it was seen to end a stream that falls silent later, too."
         ),
         "`enable_json_schema_validation: true`: it checks whole answers against their schema, streams it does not.",
         "`num_retries: 0`, and `disable_cooldowns: true`, so that every run meets the fault.",

@@ -74,8 +74,7 @@ class Verdict(Struct, frozen=True, kw_only=True):
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptRecord:
+class AttemptRecord(Struct, frozen=True, kw_only=True):
     """One upstream call and what came of it: the ledger's row, less the request's own columns."""
 
     number: int
@@ -105,8 +104,7 @@ class SkippedStage(Struct, frozen=True, kw_only=True):
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
+class Cost(Struct, frozen=True, kw_only=True):
     """What a call cost, beside what its served usage would have cost on the chain's strongest model."""
 
     total_usd: Decimal | None = None

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
+
+from msgspec import structs
 
 from gearshift.core.admission import Permit
 from gearshift.core.answer import NO_USAGE, AttemptRecord, Usage, Verdict
@@ -352,7 +353,7 @@ class Attempt:
             seed = self._runner.chance.randrange(2**31)
         if limit == asked.max_tokens and temperature == asked.temperature and seed == asked.seed:
             return asked
-        return replace(asked, max_tokens=limit, temperature=temperature, seed=seed)
+        return structs.replace(asked, max_tokens=limit, temperature=temperature, seed=seed)
 
     def _messages(self) -> tuple[Message, ...]:
         """Give the conversation; opaque state goes only to the provider and model that it came from."""
@@ -364,7 +365,7 @@ class Attempt:
         for message in messages:
             state = message.provider_state
             if state is not None and (state.provider != stage.provider.name or state.model != stage.model.id):
-                message = replace(message, provider_state=None)
+                message = structs.replace(message, provider_state=None)
                 self.transcript.notes = (*self.transcript.notes, _STATE_DROPPED)
             kept.append(message)
         return tuple(kept)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import anyio
+from msgspec import structs
 
 from gearshift.core.admission import Amounts, Guard, Permit, Refusal
 from gearshift.core.answer import (
@@ -63,8 +64,8 @@ class Embedder:
         self._blueprint = blueprint
         self._runner = runner
 
-    async def embed(self, request: EmbedRequest) -> EmbedAnswer:
-        """Give one vector a text.
+    async def embed(self, request: EmbedRequest, ends_by: float | None = None) -> EmbedAnswer:
+        """Give one vector a text; `ends_by` as in `Router.route`.
 
         Raises:
             RouteError: as `Router.embed`.
@@ -72,7 +73,7 @@ class Embedder:
         """
         began = time.monotonic()
         validate_embed(request)
-        ends_at = call_ends_at(began, self._blueprint.config.defaults.deadline_s)
+        ends_at = call_ends_at(began, self._blueprint.config.defaults.deadline_s, ends_by)
         resolved = resolve_embed(request, self._blueprint)
         policy = tightened(resolved.policy, resolved.tenant.policy, request.policy)
         # A vector has no confidence.
@@ -124,7 +125,7 @@ class Embedder:
                 costs = self._costs(each.stage, request.inputs)
                 if caps.max_cost_usd is None or (None not in costs and sum(filter(None, costs)) <= caps.max_cost_usd):
                     kept.append(
-                        replace(each, expected_cost=None if None in costs else max(filter(None, costs), default=_FREE))
+                        structs.replace(each, expected_cost=None if None in costs else max(filter(None, costs), default=_FREE))
                     )
                     continue
                 reason, detail = "cap", f"all of it is expected to cost more than the cap of {caps.max_cost_usd} USD"
@@ -356,7 +357,7 @@ class _Run:
         served = [
             record for record in self._records if record.served and stage is not None and record.stage == stage.ref
         ]
-        records = tuple(replace(record, served=record in served) for record in self._records)
+        records = tuple(structs.replace(record, served=record in served) for record in self._records)
         costs = [record.cost_usd for record in records]
         skipped = [
             *self._plan.skipped,
@@ -371,7 +372,7 @@ class _Run:
             theirs = [record.cost_usd for record in served]
             best = strongest(self._resolved.chain.stages)
             own = None if None in theirs else sum((each for each in theirs if each is not None), Decimal(0))
-            cost = replace(
+            cost = structs.replace(
                 cost,
                 served_usd=own,
                 strongest_usd=own if best is stage else token_cost(best.model, usage, datetime.now(UTC)),

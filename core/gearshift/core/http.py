@@ -54,6 +54,9 @@ _ONE_WRITE = 64 * 1024
 _LINGER_S = 1.0
 """How long a finished response may take to end its body before its connection is dropped."""
 
+_HEADS = 64
+"""Most heads that are kept for a URL."""
+
 _TARGETS = 512
 """Most URLs whose parsed form is kept."""
 
@@ -105,7 +108,7 @@ class Http:
         if self._closed:
             raise ProviderFailure(FailureKind.CONNECTION, "the HTTP client is closed")
         target = self._targets.get(url) or self._target(url)
-        loop = asyncio.get_running_loop()
+        loop = target.loop
         started = loop.time()
         head = _head(method, target, headers, len(body), stream=stream)
         try:
@@ -417,12 +420,15 @@ def _connect_timeout(seconds: float) -> ClientTimeout:
 class _Target:
     """A URL, parsed once: where it leads, and what aiohttp's connector wants to know about it."""
 
-    __slots__ = ("connector", "host", "path", "request")
+    __slots__ = ("connector", "heads", "host", "loop", "path", "request")
 
     def __init__(self, url: URL, connector: BaseConnector) -> None:
         self.connector = connector
+        self.loop = asyncio.get_running_loop()
+        self.heads: dict[tuple[object, ...], bytes] = {}
+        """Heads without their last line, the length of the body, by what else they say."""
         self.path = url.raw_path_qs
-        self.request = ClientRequest("GET", url, loop=asyncio.get_running_loop())
+        self.request = ClientRequest("GET", url, loop=self.loop)
         host = url.host_subcomponent or ""
         self.host = host if url.is_default_port() else f"{host}:{url.port}"
 
@@ -463,22 +469,32 @@ def _head(method: str, target: _Target, headers: Mapping[str, str], length: int,
     Raises:
         ProviderFailure: INVALID_REQUEST, when a configured header would break out of its line.
     """
+    # Accounts send the same headers with every call.
+    said = (method, stream, length > 0, *headers.items())
+    beginning = target.heads.get(said)
+    if beginning is None:
+        if len(target.heads) >= _HEADS:
+            target.heads.clear()
+        beginning = target.heads[said] = _beginning(method, target, headers, has_body=length > 0, stream=stream)
+    return b"%bcontent-length: %d\r\n\r\n" % (beginning, length)
+
+
+def _beginning(method: str, target: _Target, headers: Mapping[str, str], *, has_body: bool, stream: bool) -> bytes:
     lines = [
         f"{method} {target.path} HTTP/1.1",
         f"host: {target.host}",
         "user-agent: gearshift",
         # A compressed stream would come in blocks instead of tokens.
         "accept-encoding: identity" if stream else "accept-encoding: gzip, deflate",
-        f"content-length: {length}",
     ]
     lines.extend([f"{name}: {value}" for name, value in headers.items()])
-    if length and "content-type" not in headers:
+    if has_body and "content-type" not in headers:
         lines.append("content-type: application/json")
     text = "\r\n".join(lines)
     if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1:
         raise ProviderFailure(FailureKind.INVALID_REQUEST, "a configured header holds a line break")
     try:
-        return (text + "\r\n\r\n").encode("latin-1")
+        return (text + "\r\n").encode("latin-1")
     except UnicodeEncodeError as error:
         raise ProviderFailure(
             FailureKind.INVALID_REQUEST, "a configured header holds a character that it must not"

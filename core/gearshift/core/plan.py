@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 
 from msgspec import Struct
 
@@ -32,19 +33,41 @@ _PROBE_SHARE = 0.02
 """How often a stage that does not pay is tried all the same, so that its figures stay fresh."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedStage:
-    """A stage that may be tried, and what one try is expected to take."""
+    """A stage that may be tried, and what one try is expected to take.
 
-    stage: Stage
-    input_tokens: int
-    output_tokens: int
-    expected_cost: Decimal | None
-    """USD; None when the price is unknown."""
+    Args:
+        expected_cost: USD, None when the price is unknown; or what works it out, should anybody ask: only caps, limits on
+            money and the choice between stages do.
+
+    """
+
+    __slots__ = ("_cost", "_reckon", "input_tokens", "output_tokens", "stage")
+
+    def __init__(
+        self,
+        *,
+        stage: Stage,
+        input_tokens: int,
+        output_tokens: int,
+        expected_cost: Decimal | Callable[[], Decimal | None] | None,
+    ) -> None:
+        self.stage = stage
+        self.input_tokens = input_tokens
+        self.output_tokens = output_tokens
+        is_known = expected_cost is None or isinstance(expected_cost, Decimal)
+        self._cost = expected_cost if is_known else None
+        self._reckon = None if is_known else expected_cost
+
+    @property
+    def expected_cost(self) -> Decimal | None:
+        """What one try is expected to cost, USD; None when the price is unknown."""
+        if self._reckon is not None:
+            self._cost, self._reckon = self._reckon(), None
+        return self._cost
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(Struct, frozen=True, kw_only=True):
     """Stages to try, in order, and those that are not."""
 
     stages: tuple[PlannedStage, ...]
@@ -107,25 +130,31 @@ def plan(
     kept: list[PlannedStage] = []
     skipped: list[SkippedStage] = []
     features = (*needs.features, _CONFIDENCE) if caps.require_confidence else needs.features
-    task_id = resolved.resolution.task_id
+    task_id, sensitivity = resolved.resolution.task_id, resolved.resolution.sensitivity
+    is_filtered = resolved.complexity_declared
     for stage in resolved.chain.stages:
         model = stage.model
         entered = estimator.input_tokens(needs.characters, needs.images, model)
         limit = smallest(needs.max_tokens, stage.max_tokens)
         written = estimator.output_tokens(task_id, model, limit)
-        cost = expected_cost(stage, entered, written, guard_of, at)
+        planned = PlannedStage(
+            stage=stage,
+            input_tokens=entered,
+            output_tokens=written,
+            expected_cost=partial(expected_cost, stage, entered, written, guard_of, at),
+        )
         why = (
-            not_allowed(stage, resolved.resolution.sensitivity, caps)
-            or _too_weak(stage, resolved)
+            not_allowed(stage, sensitivity, caps)
+            or (_too_weak(stage, resolved) if is_filtered else None)
             or _unfit(model, entered, limit, features)
-            or _too_dear(cost, caps)
+            or (_too_dear(planned.expected_cost, caps) if caps.max_cost_usd is not None else None)
             or _broken(guard_of(stage), now)
         )
         if why is None:
-            kept.append(PlannedStage(stage=stage, input_tokens=entered, output_tokens=written, expected_cost=cost))
+            kept.append(planned)
         else:
             skipped.append(SkippedStage(stage=stage.ref, reason=why[0], detail=why[1]))
-    if not resolved.complexity_declared:
+    if not is_filtered:
         wanted = resolved.resolution.complexity
         kept.sort(key=lambda planned: planned.stage.ref.capability < wanted)
     if resolved.chain.adaptive and chance >= _PROBE_SHARE:

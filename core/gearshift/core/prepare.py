@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import anyio
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from gearshift.core.admission import Admission, AnyBucket, Guard
 from gearshift.core.answer import Completion
@@ -84,8 +84,12 @@ class Preparer:
         self._cache_keys: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._decisions: OrderedDict[tuple[str, Task], _Decision] = OrderedDict()
 
-    def prepare(self, request: Request) -> PreparedCall:
+    def prepare(self, request: Request, ends_by: float | None = None) -> PreparedCall:
         """Understand and plan a call.
+
+        Args:
+            request: from the edge.
+            ends_by: the caller's deadline, seconds, monotonic; None asks the enclosing scope.
 
         Raises:
             InvalidRequestError, UnknownTaskError, ForbiddenError, PromptNotCachedError, NoStageError, DeadlineError: it
@@ -95,7 +99,7 @@ class Preparer:
         """
         began = time.monotonic()
         validate(request)
-        ends_at = call_ends_at(began, self._blueprint.config.defaults.deadline_s)
+        ends_at = call_ends_at(began, self._blueprint.config.defaults.deadline_s, ends_by)
         decision = self._decide(request)
         resolved, policy = decision.resolved, decision.policy
         prompt, prompt_key, notes = self._prompt(request, resolved, began)
@@ -296,14 +300,14 @@ class _GuardOf:
         return guard
 
 
-def call_ends_at(now: float, default_s: float) -> float:
-    """Give when a call must have ended, by the enclosing scope or the default; seconds, monotonic.
+def call_ends_at(now: float, default_s: float, ends_by: float | None = None) -> float:
+    """Give when a call must have ended, by `ends_by`, the enclosing scope or the default; seconds, monotonic.
 
     Raises:
         DeadlineError: it has already passed.
 
     """
-    deadline = anyio.current_effective_deadline()
+    deadline = anyio.current_effective_deadline() if ends_by is None else ends_by
     # anyio's time is the loop's, which is the monotonic clock too.
     remaining = default_s if deadline == float("inf") else deadline - now
     if remaining <= 0:
@@ -365,7 +369,7 @@ def _parameters(asked: Parameters, resolved: Resolved) -> Parameters:
     declared = resolved.declared
     if declared is None or (declared.max_tokens is None and declared.temperature is None):
         return asked
-    return replace(
+    return structs.replace(
         asked,
         max_tokens=smallest(asked.max_tokens, declared.max_tokens),
         temperature=declared.temperature if asked.temperature is None else asked.temperature,
@@ -395,5 +399,5 @@ def _tool_loop_first(planned: Plan, request: Request) -> Plan:
                 planned.stages,
                 key=lambda each: (each.stage.provider.name, each.stage.model.id) != (state.provider, state.model),
             )
-            return replace(planned, stages=tuple(order))
+            return structs.replace(planned, stages=tuple(order))
     return planned

@@ -59,9 +59,9 @@ class CacheHint(Enum):
     ONE_HOUR = "1h"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: it has the most fields of all values, and a call makes one
 class ProviderCall:
-    """One upstream call.
+    """One upstream call; an adapter changes nothing in it.
 
     Args:
         model: the catalogue's entry; `model.wire_id` goes on the wire, `model.options` are the adapter's own settings.

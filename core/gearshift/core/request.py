@@ -103,8 +103,7 @@ class ProviderState:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
+class Message(Struct, frozen=True, kw_only=True):
     """One turn."""
 
     role: Role
@@ -154,8 +153,7 @@ class JsonOutput:
 Output = LabelOutput | JsonOutput
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parameters:
+class Parameters(Struct, frozen=True, kw_only=True):
     """Generation parameters; None leaves each to the stage."""
 
     temperature: float | None = None
@@ -200,8 +198,7 @@ class StreamPolicy:
     include_reasoning: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(Struct, frozen=True, kw_only=True):
     """One call. `stream` is None for a unary answer; `tenant` is set by the edge, never by the caller."""
 
     request_id: str

@@ -11,8 +11,10 @@ import random
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
+
+from msgspec import structs
 
 from gearshift.core.admission import Admission
 from gearshift.core.answer import Answer, EmbedAnswer, SkippedStage
@@ -144,45 +146,53 @@ class Router:
         request = execute_request(task, prompt, context, request_id=new_request_id())
         return await self.route(request, joinable=bool((context or {}).get("request_id")))
 
-    async def route(self, request: Request, *, joinable: bool = False) -> Answer:
+    async def route(self, request: Request, *, joinable: bool = False, ends_by: float | None = None) -> Answer:
         """Answer one call whole.
 
         Args:
             request: its `stream` is ignored.
             joinable: the caller chose the request id, so that a repeat joins or returns the same answer.
+            ends_by: the caller's deadline, seconds, monotonic, of who keeps it otherwise than by an enclosing scope,
+                which is asked when this is None.
 
         Raises:
             RouteError: there is no answer; see errors.py.
 
         """
         if request.stream is not None:
-            request = replace(request, stream=None)
+            request = structs.replace(request, stream=None)
         if not joinable:
-            return await self._route(request)
+            return await self._route(request, ends_by)
         async with self.state.repeats.turn(request.tenant, request.request_id, request, time.monotonic()) as turn:
             if turn.answer is None:
-                turn.give(await self._route(request))
+                turn.give(await self._route(request, ends_by))
             assert turn.answer is not None
             return turn.answer
 
-    def stream(self, request: Request, *, joinable: bool = False) -> AsyncGenerator[list[Event]]:
+    def stream(
+        self, request: Request, *, joinable: bool = False, ends_by: float | None = None
+    ) -> AsyncGenerator[list[Event]]:
         """Answer one call as the model writes it: the events of one upstream read at a time.
+
+        Args:
+            request: without a `stream`, the default one is taken.
+            joinable / ends_by: as in `route`.
 
         Raises:
             RouteError: there is no answer; once `Started` was given, only after `Completed`.
         """
         if request.stream is None:
-            request = replace(request, stream=StreamPolicy())
-        return self._joined(request) if joinable else self._stream(request)
+            request = structs.replace(request, stream=StreamPolicy())
+        return self._joined(request, ends_by) if joinable else self._stream(request, ends_by)
 
-    async def embed(self, request: EmbedRequest) -> EmbedAnswer:
-        """Turn texts into vectors.
+    async def embed(self, request: EmbedRequest, *, ends_by: float | None = None) -> EmbedAnswer:
+        """Turn texts into vectors; `ends_by` as in `route`.
 
         Raises:
             RouteError: there are none; see errors.py.
 
         """
-        return await self._embedder.embed(request)
+        return await self._embedder.embed(request, ends_by)
 
     def explain(self, request: Request) -> Explanation:
         """Say what would be decided, without running it.
@@ -250,19 +260,19 @@ class Router:
     async def __aexit__(self, *_exc: object) -> None:
         await self.aclose()
 
-    async def _route(self, request: Request) -> Answer:
-        call = self._preparer.prepare(request)
+    async def _route(self, request: Request, ends_by: float | None) -> Answer:
+        call = self._preparer.prepare(request, ends_by)
         self._preparer.require_stage(call)
         return await self._runner.answer(call)
 
-    async def _joined(self, request: Request) -> AsyncGenerator[list[Event]]:
+    async def _joined(self, request: Request, ends_by: float | None) -> AsyncGenerator[list[Event]]:
         async with self.state.repeats.turn(request.tenant, request.request_id, request, time.monotonic()) as turn:
             if turn.answer is not None:
                 yield replayed(turn.answer)
                 return
             fold = Fold()
             try:
-                async with aclosing(self._stream(request)) as events:
+                async with aclosing(self._stream(request, ends_by)) as events:
                     async for batch in events:
                         fold.apply(batch)
                         if fold.completed is not None and fold.completed.completion.outcome is not Outcome.FAILED:
@@ -272,8 +282,8 @@ class Router:
                 turn.answer = None  # a repeat tries again, as it does with unary calls
                 raise
 
-    def _stream(self, request: Request) -> AsyncGenerator[list[Event]]:
-        call = self._preparer.prepare(request)
+    def _stream(self, request: Request, ends_by: float | None) -> AsyncGenerator[list[Event]]:
+        call = self._preparer.prepare(request, ends_by)
         self._preparer.require_stage(call)
         return self._runner.stream(call)
 

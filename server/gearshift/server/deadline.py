@@ -1,17 +1,15 @@
-"""The caller's deadline as the enclosing scope.
+"""The caller's deadline.
 
-Rules: the one scope of a request. It does what `anyio.fail_after` does, without its two generators, which cost as much as
-all of a request's protobuf.
+Rules: the one timer of a request. It does what `anyio.fail_after` does for the one task that a handler is, without the
+bookkeeping of a scope, which costs more than all of a request's protobuf; the core is told the time, since it cannot ask
+a scope for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 from types import TracebackType
 from typing import Self
-
-import anyio
 
 
 class Deadline:
@@ -21,22 +19,36 @@ class Deadline:
         seconds: how long it may take; None is as long as it likes.
     """
 
-    __slots__ = ("_scope",)
+    __slots__ = ("_cancelled_before", "_is_over", "_loop", "_task", "_timer", "at")
 
     def __init__(self, seconds: float | None) -> None:
-        self._scope = anyio.CancelScope(
-            deadline=math.inf if seconds is None else asyncio.get_running_loop().time() + seconds
-        )
+        self._loop = asyncio.get_running_loop()
+        self.at = None if seconds is None else self._loop.time() + seconds
+        """When it is over, seconds, monotonic (the loop's clock); None for never."""
+        self._task: asyncio.Task[object] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._cancelled_before = 0
+        self._is_over = False
 
     def __enter__(self) -> Self:
-        self._scope.__enter__()
+        if self.at is not None:
+            self._task = asyncio.current_task(self._loop)
+            assert self._task is not None
+            self._cancelled_before = self._task.cancelling()
+            self._timer = self._loop.call_at(self.at, self._expire)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        is_handled = self._scope.__exit__(kind, error, trace)
-        # Nobody else cancels this scope, so that one that was caught has run out of time.
-        if self._scope.cancelled_caught:
-            raise TimeoutError
-        return is_handled
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._is_over and self._task is not None and self._task.uncancel() <= self._cancelled_before:
+            # Nobody else has cancelled the task, so that its cancellation is this one's.
+            if kind is not None and issubclass(kind, asyncio.CancelledError):
+                raise TimeoutError from error
+
+    def _expire(self) -> None:
+        self._is_over = True
+        if self._task is not None:
+            self._task.cancel()

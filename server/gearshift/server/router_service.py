@@ -1,11 +1,11 @@
 """RouterService: translate, delegate.
 
-Rules: decides nothing. The caller's deadline is the enclosing scope; a stream is written, never yielded.
+Rules: decides nothing. The caller's deadline encloses the whole call; a stream is written, never yielded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar, cast
 
@@ -70,10 +70,13 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
     async def Route(self, request: router_pb2.RouteRequest, context: Context) -> router_pb2.RouteResponse:
         """Answer one call whole."""
         running = self._running
-        caller = running.access.caller(context.invocation_metadata())
-        call = call_from_wire(request.call, caller.tenant, None)
-        with Deadline(time_left(context)):
-            answer = await _recorded(running, running.router.route(call, joinable=bool(request.call.request_id)))
+        metadata = context.invocation_metadata() or ()
+        caller = running.access.caller(metadata)
+        message = request.call
+        call = call_from_wire(message, caller.tenant, None)
+        with Deadline(time_left(context, metadata)) as deadline:
+            answering = running.router.route(call, joinable=bool(message.request_id), ends_by=deadline.at)
+            answer = await (_recorded(running, answering) if running.sync_ledger else answering)
         response = router_pb2.RouteResponse()
         write_answer(answer, response.answer)
         return response
@@ -81,11 +84,13 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
     async def StreamRoute(self, request: router_pb2.StreamRouteRequest, context: Context) -> None:  # type: ignore[override]
         """Answer one call as the model writes it."""
         running = self._running
-        caller = running.access.caller(context.invocation_metadata())
+        metadata = context.invocation_metadata() or ()
+        caller = running.access.caller(metadata)
         asked = stream_policy_from_wire(request.stream) if request.HasField("stream") else _DEFAULT_STREAM
         call = call_from_wire(request.call, caller.tenant, asked)
-        with Deadline(time_left(context)):
-            async with aclosing(running.router.stream(call, joinable=bool(request.call.request_id))) as stream:
+        joinable = bool(request.call.request_id)
+        with Deadline(time_left(context, metadata)) as deadline:
+            async with aclosing(running.router.stream(call, joinable=joinable, ends_by=deadline.at)) as stream:
                 async for events in stream:
                     if running.sync_ledger and isinstance(events[-1], Completed):
                         await running.ledger.flush()
@@ -94,10 +99,11 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
     async def Embed(self, request: router_pb2.EmbedRequest, context: Context) -> router_pb2.EmbedResponse:
         """Turn texts into vectors."""
         running = self._running
-        caller = running.access.caller(context.invocation_metadata())
+        metadata = context.invocation_metadata() or ()
+        caller = running.access.caller(metadata)
         call = embed_from_wire(request, caller.tenant)
-        with Deadline(time_left(context)):
-            answer = await _recorded(running, running.router.embed(call))
+        with Deadline(time_left(context, metadata)) as deadline:
+            answer = await _recorded(running, running.router.embed(call, ends_by=deadline.at))
         return embed_answer_to_wire(answer)
 
     async def Explain(self, request: router_pb2.ExplainRequest, context: Context) -> router_pb2.ExplainResponse:
@@ -146,14 +152,14 @@ async def _recorded(running: Running, answering: Awaitable[A]) -> A:
     return answer
 
 
-def time_left(context: Context) -> float | None:
+def time_left(context: Context, metadata: Iterable[tuple[str, str | bytes]]) -> float | None:
     """Give the seconds until the caller's deadline; None when it set none.
 
     gRPC rounds the timeout that it sends up, by as much as a hundredth of it, so our clients send theirs beside it, to the
     millisecond: else `completed`, sent a margin before the deadline, would come after the client has left.
     """
     remaining = cast("float | None", context.time_remaining())
-    for name, value in context.invocation_metadata() or ():
+    for name, value in metadata:
         if name == TIMEOUT_METADATA and isinstance(value, str) and value.isascii() and value.isdecimal():
             exact = int(value[:12]) / 1000
             return exact if remaining is None else min(remaining, exact)

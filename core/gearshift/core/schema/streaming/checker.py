@@ -23,7 +23,7 @@ class StreamChecker:
     ```python
     checker, bare = StreamChecker(schema), FenceFilter()
     for chunk in chunks:
-        if (issue := checker.feed(bare.feed(chunk))) is not None and bare.is_certain:
+        if (issue := checker.feed(bare.feed(chunk))) is not None and not bare.gave_up:
             return stop(issue)
     issue = checker.feed(bare.finish()) or checker.finish()
     if checker.gave_up or bare.gave_up:
