@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`gearshift check`: is a configuration right, and what does it come to?"""
+"""`gearshift check`: tell whether a configuration is right, and what it comes to."""
 
 from __future__ import annotations
 
