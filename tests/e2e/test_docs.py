@@ -225,6 +225,7 @@ def exposed() -> dict[str, tuple[str, tuple[str, ...]]]:
         ),
         "",
     )
+    assert metrics.exposition()  # counts the call
     found: dict[str, tuple[str, tuple[str, ...]]] = {}
     for family in metrics.registry.collect():
         name = f"{family.name}_total" if family.type == "counter" else family.name
