@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -76,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = asked.results.with_suffix(".d")
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is ended then too
         uvloop.run(_sitting(gateways, rows, modes, runs, asked, folder, results, say))
     print(as_text(results))
     if (

@@ -24,7 +24,7 @@ Say = Callable[[str], None]
 Keep = Callable[[str, str, Cell], None]
 """Takes a row's name, a mode's name and the cell."""
 
-_WAITING = 8
+WAITING = 8
 """So many times as many calls at once where the fault waits."""
 _MOST_IN_FLIGHT = 64
 _WARM_UP = 4
@@ -61,7 +61,7 @@ async def _batch(gateway: Gateway, running: Running, providers: Providers, row: 
     numbers = count()
     heard: list[Heard] = []
     until = perf_counter() + asked.batch_s
-    in_flight = min(_MOST_IN_FLIGHT, gateway.in_flight * (_WAITING if row.waits else 1))
+    in_flight = min(_MOST_IN_FLIGHT, gateway.in_flight * (WAITING if row.waits else 1))
 
     async def worker() -> None:
         while (number := next(numbers)) < asked.runs and perf_counter() < until:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 
 from bench.faults.compare import OWN, Case, Sum, added_ms, better, cases, cell_of, failures, summed
+from bench.faults.drive import WAITING
 from bench.faults.gateway import FIRST_TOKEN_S, IDLE_S, NAMES
 from bench.faults.openai_client import DEADLINE_S
 from bench.faults.provider import FIRST_TOKEN_MS, TOKEN_MS
@@ -38,8 +39,9 @@ _NOTES = f"""\
   has for it are {FIRST_TOKEN_S:g} s to the first token and {IDLE_S:g} s between tokens; a caller waits {DEADLINE_S:g} s in all.
 - Retries are off and breakers, cooldowns and the like are kept from opening, at every gateway: each run is to meet the
   fault. In production they would spare most callers a fault that lasts, at any of these gateways.
-- Everything runs on one machine of two cores that others used too: latencies are to be compared within a column of a
-  table, and only roughly between gateways. Added latency is a percentile of the valid answers' latency less the same percentile
+- Everything runs on one machine of two cores that others used too, and not with the same number of calls at once:
+  latencies are to be compared within a column of a table, and only roughly between gateways (`docs/performance.md` has
+  figures for speed). Where a fault waits, {WAITING} times as many calls go on at once. Added latency is a percentile of the valid answers' latency less the same percentile
   without fault, at the same gateway.
 - Tokens wasted are those that the provider bills, input and output, and that are in no valid answer. The simulator bills
   what was generated, as providers do, also for a client that left.
@@ -88,10 +90,11 @@ def as_page(results: Results, *, chart: str) -> str:
 
 
 def _measured(shown: Mapping[str, Measured]) -> str:
-    lines = ["| | version | measured (UTC) | commit of the bench | runs of each case |", "|---|---|---|---|---:|"]
+    titles = ("", "version", "measured (UTC)", "commit of the bench", "runs of each case", "calls at once")
+    lines = [_line(titles[0], titles[1:]), "|---|---|---|---|---:|---:|"]
     for name, one in shown.items():
         date = one.date.replace("T", " ")[:16]
-        lines.append(f"| {name} | {one.version} | {date} | {one.commit} | {one.runs} |")
+        lines.append(_line(name, [one.version, date, one.commit, f"{one.runs:,}", str(one.in_flight)]))
     machines = sorted({one.machine for one in shown.values()})
     seeds = sorted({str(one.seed) for one in shown.values()})
     usage = sorted({one.usage for one in shown.values()})

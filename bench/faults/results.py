@@ -29,6 +29,7 @@ class Measured:
     seed: int
     usage: str
     runs: int
+    in_flight: int
     cells: dict[str, dict[str, Cell]] = field(default_factory=dict[str, dict[str, Cell]])
 
     def cell(self, row: str, mode: str) -> Cell | None:
@@ -66,6 +67,7 @@ class Results:
             seed=seed,
             usage=usage,
             runs=runs,
+            in_flight=gateway.in_flight,
         )
         self.gateways[gateway.name] = made
         return made
