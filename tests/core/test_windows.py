@@ -17,6 +17,7 @@ from gearshift.core.gates.window.refusals import RefusalWatcher
 from gearshift.core.gates.window.throughput import ThroughputWatcher
 from gearshift.core.gates.window.watch import Watch
 from gearshift.core.provider import TokenLogprob
+from gearshift.core.words import TaskType
 from tests.support.blueprints import policy
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +55,9 @@ def test_a_loop_is_found_within_a_window_of_its_fourth_turn() -> None:
     [
         pytest.param("I'm sorry, but I can't continue with this request.", id="an apology"),
         pytest.param("I cannot complete this task.", id="plain"),
+        pytest.param(
+            "the keeper counts the ships I'm sorry, but I can't help with that request.", id="within a sentence"
+        ),
         pytest.param("Unfortunately, I am not able to help with that topic any further.", id="unable"),
     ],
 )
@@ -73,6 +77,13 @@ def test_a_refusal_in_the_middle_is_found(text: str) -> None:
 )
 def test_what_only_sounds_like_a_refusal_is_none(text: str) -> None:
     assert found_at(RefusalWatcher(), [f"{word} " for word in WORDS] + tokens_of(text) + ["x "] * 40) is None
+
+
+def test_a_refusal_in_the_middle_of_a_whole_answer_is_one_too() -> None:
+    broken = f"{TEXT}. {TEXT} I'm sorry, but I can't help with that request."
+    judgement = Judge(policy()).judge(Candidate(text=broken, raw=broken, task_type=TaskType.GENERATE, output=None))
+    assert judgement.finding is Finding.HARD
+    assert [verdict.reason for verdict in judgement.verdicts if verdict.gate == "refusal"] == ["broken_off"]
 
 
 def test_a_change_of_script_is_found() -> None:

@@ -204,9 +204,10 @@ class Permit:
             return
         self._settled = True
         guard, figures = self.guard, self.guard.figures
-        used = Amounts(tokens, cost_usd)
-        for bucket in self._buckets:
-            bucket.settle(self._reserved.of(bucket.unit), used.of(bucket.unit), now)
+        if self._buckets:
+            used = Amounts(tokens, cost_usd)
+            for bucket in self._buckets:
+                bucket.settle(self._reserved.of(bucket.unit), used.of(bucket.unit), now)
         figures.in_flight -= 1
         figures.attempts += 1
         if cancelled:
@@ -262,6 +263,13 @@ class Admission:
         if known is None or (known[0] is not limits and known[0] != limits):
             known = self._shared[key] = (limits, buckets_of(limits, now))
         return known[1]
+
+    def limits_money(self, stage: Stage, extra: Sequence[AnyBucket]) -> bool:
+        """Tell whether a call's expected cost matters to any limit on it."""
+        for spec in stage.provider.accounts:
+            if spec.limits.usd_per_day is not None:
+                return True
+        return bool(extra) and _limits_money(extra)
 
     def state_of(self, stage: Stage, now: float, excluded: frozenset[str] = frozenset()) -> Guard:
         """Give the guard of the stage's account that is best off: the one whose breaker permits, or the first."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -88,6 +88,11 @@ class ChainRunner:
         self.estimator = estimator
         self.reuse = reuse
         self.observers = observers
+        # Most observers hear one thing only; what they do not want to hear is not said.
+        self.heard_starts = [each.attempt_starting for each in observers if _hears(each, "attempt_starting")]
+        self.heard_ends = [
+            (each.attempt_ended if _hears(each, "attempt_ended") else None, each.call_ended) for each in observers
+        ]
         self.retry = retry
         self.chance = chance
 
@@ -101,14 +106,14 @@ class ChainRunner:
         """
         return _Run(self, call).events()
 
-    async def answer(self, call: PreparedCall) -> Answer:
+    def answer(self, call: PreparedCall) -> Awaitable[Answer]:
         """Give a unary call's answer: what its events would fold to.
 
         Raises:
             ChainExhaustedError, NotAcceptedError, RateLimitedError, DeadlineError: there is none to give.
 
         """
-        return await _Run(self, call).answer()
+        return _Run(self, call).answer()
 
     async def admit(self, step: Try, amounts: Amounts, buckets: Sequence[AnyBucket]) -> Permit | Refusal:
         """Reserve what an attempt is expected to take, waiting for it where that is worth it; then keep the pace."""
@@ -263,8 +268,9 @@ class _Run:
         forbidden = not_allowed(stage, self._call.resolved.resolution.sensitivity, self._call.caps)
         if forbidden is not None:
             return Refusal(forbidden[0], forbidden[1], float("inf"))
-        amounts = Amounts(planned.input_tokens + planned.output_tokens, planned.expected_cost)
-        return await self._runner.admit(step, amounts, self._call.buckets)
+        buckets = self._call.buckets
+        cost = planned.expected_cost if self._runner.admission.limits_money(stage, buckets) else None
+        return await self._runner.admit(step, Amounts(planned.input_tokens + planned.output_tokens, cost), buckets)
 
     def _begin(self, step: Try, permit: Permit, batch: list[Event]) -> Attempt:
         call, composer = self._call, self._composer
@@ -289,8 +295,8 @@ class _Run:
 
     def _tell(self, attempt: Attempt) -> None:
         """Tell the observers that the call goes upstream now; where one cannot hear it, it does not go."""
-        for observer in self._runner.observers:
-            observer.attempt_starting(self._call.context, attempt.step.planned.stage.ref, attempt.permit.account.name)
+        for attempt_starting in self._runner.heard_starts:
+            attempt_starting(self._call.context, attempt.step.planned.stage.ref, attempt.permit.account.name)
         self._attempts.append(attempt)
 
     def _next(self, attempt: Attempt, batch: list[Event]) -> Step:
@@ -481,17 +487,19 @@ class _Run:
     def _cost(self, served: Attempt | None, total: Decimal | None) -> Cost:
         if served is None:
             return Cost(total_usd=total)
-        stage = strongest(self._call.resolved.chain.stages)
-        if stage.model.self_hosted:
+        stage, own = strongest(self._call.resolved.chain.stages), served.step.planned.stage
+        usage = served.usage
+        if stage is own and not (usage.cache_read_tokens or usage.cache_write_tokens):
+            price = served.cost  # it is the strongest itself, and nothing came from a cache
+        elif stage.model.self_hosted:
             busy = self._runner.admission.state_of(stage, time.monotonic()).figures.total_ms / 1000
-            own = served.step.planned.stage
             price = (
                 served.cost
                 if own.model.id == stage.model.id and own.provider.name == stage.provider.name
                 else machine_time_cost(stage, busy)
             )
         else:
-            price = token_cost(stage.model, _uncached(served.usage), datetime.now(UTC))
+            price = token_cost(stage.model, _uncached(usage), datetime.now(UTC))
         return Cost(total_usd=total, served_usd=served.cost, strongest_usd=price, strongest_model=stage.model.id)
 
     def _error_for(self, step: Finish) -> RouteError:
@@ -537,10 +545,16 @@ class _Run:
         completion = self._completion
         assert completion is not None
         context = self._call.context
-        for observer in self._runner.observers:
-            for record in completion.attempts:
-                observer.attempt_ended(context, record)
-            observer.call_ended(context, completion, error)
+        for attempt_ended, call_ended in self._runner.heard_ends:
+            if attempt_ended is not None:
+                for record in completion.attempts:
+                    attempt_ended(context, record)
+            call_ended(context, completion, error)
+
+
+def _hears(observer: Observer, method: str) -> bool:
+    """Tell whether an observer wants to hear this: whether it has a method of its own."""
+    return getattr(type(observer), method) is not getattr(Observer, method)
 
 
 def _sums(records: Sequence[AttemptRecord]) -> tuple[Usage, Decimal | None]:

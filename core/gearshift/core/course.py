@@ -31,7 +31,7 @@ class Try(Struct, frozen=True, kw_only=True):
             stages still have theirs.
         remaining_s: the time until the call's end.
         excluded: accounts not to use.
-        wait_s: how long it may wait for a limit before the stage is passed over.
+        following: the plan's next stage, None for the last one.
         left_usd: what the cap on cost leaves for it; None where there is no cap.
 
     """
@@ -45,8 +45,16 @@ class Try(Struct, frozen=True, kw_only=True):
     budget_s: float
     remaining_s: float
     excluded: frozenset[str]
-    wait_s: float
+    following: PlannedStage | None
     left_usd: Decimal | None = None
+
+    @property
+    def wait_s(self) -> float:
+        """How long it may wait for a limit: to the last stage's end, else only where waiting is cheaper and short."""
+        if self.following is None:
+            return self.budget_s
+        here, later = self.planned.expected_cost, self.following.expected_cost
+        return min(self.budget_s / 4, 1.0) if here is not None and later is not None and here < later else 0.0
 
 
 class Finish(Struct, frozen=True):
@@ -268,25 +276,13 @@ class Course:
             budget_s=budget,
             remaining_s=remaining,
             excluded=self._excluded if place is None else frozenset(),
-            wait_s=self._patience(index, budget),
+            following=self._stages[index + 1] if left > 1 else None,
             left_usd=None if self._max_cost is None else self._max_cost - (self._spent or 0),
         )
 
     def _share(self, now: float, left: int) -> float:
         """Give the part of the remaining time that one of `left` stages may take: all, 2/3, 1/2, 2/5, ..."""
         return max(0.0, self._ends_at - now) * 2 / (left + 1)
-
-    def _patience(self, index: int, budget_s: float) -> float:
-        """Give how long a limit is waited for: to the last stage's end, else only where waiting is cheaper and short."""
-        if index + 1 >= len(self._stages):
-            return budget_s
-        here, following = self._stages[index], self._stages[index + 1]
-        cheaper = (
-            here.expected_cost is not None
-            and following.expected_cost is not None
-            and here.expected_cost < following.expected_cost
-        )
-        return min(budget_s / 4, 1.0) if cheaper else 0.0
 
     def _delay(self, retry_after_s: float | None, retries: int, chance: float) -> float:
         """Give the provider's own wait, or full jitter: random(0, min(max, base x 2^n))."""

@@ -125,7 +125,12 @@ class Embedder:
                 costs = self._costs(each.stage, request.inputs)
                 if caps.max_cost_usd is None or (None not in costs and sum(filter(None, costs)) <= caps.max_cost_usd):
                     kept.append(
-                        structs.replace(each, expected_cost=None if None in costs else max(filter(None, costs), default=_FREE))
+                        PlannedStage(
+                            stage=each.stage,
+                            input_tokens=each.input_tokens,
+                            output_tokens=each.output_tokens,
+                            expected_cost=None if None in costs else max(filter(None, costs), default=_FREE),
+                        )
                     )
                     continue
                 reason, detail = "cap", f"all of it is expected to cost more than the cap of {caps.max_cost_usd} USD"

@@ -23,17 +23,25 @@ class ProviderFailure(Exception):
         detail: a sentence of ours, which may be shown to the caller.
         retry_after_s: how long the provider asks to wait; None when it does not say.
         status: the HTTP status, where there was one.
+        sent: the request may have reached the provider, so that it may bill for it.
 
     """
 
     def __init__(
-        self, kind: FailureKind, detail: str, *, retry_after_s: float | None = None, status: int | None = None
+        self,
+        kind: FailureKind,
+        detail: str,
+        *,
+        retry_after_s: float | None = None,
+        status: int | None = None,
+        sent: bool = True,
     ) -> None:
         super().__init__(f"{kind.word}: {detail}")
         self.kind = kind
         self.detail = detail
         self.retry_after_s = retry_after_s
         self.status = status
+        self.sent = sent
 
 
 class BreakerCount(Enum):

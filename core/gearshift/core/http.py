@@ -106,7 +106,7 @@ class Http:
             ProviderFailure: CONNECT_TIMEOUT, CONNECTION, MALFORMED or a timeout.
         """
         if self._closed:
-            raise ProviderFailure(FailureKind.CONNECTION, "the HTTP client is closed")
+            raise ProviderFailure(FailureKind.CONNECTION, "the HTTP client is closed", sent=False)
         target = self._targets.get(url) or self._target(url)
         loop = target.loop
         started = loop.time()
@@ -117,10 +117,12 @@ class Http:
             )
         except TimeoutError as error:
             raise ProviderFailure(
-                FailureKind.CONNECT_TIMEOUT, f"no connection within {timeouts.connect_s:g} s"
+                FailureKind.CONNECT_TIMEOUT, f"no connection within {timeouts.connect_s:g} s", sent=False
             ) from error
         except (ClientError, OSError) as error:
-            raise _failure(error) from error
+            unsent = _failure(error)
+            unsent.sent = False
+            raise unsent from error
         response = HttpResponse(loop, connection, timeouts, self._used, started=started, stream=stream)
         try:
             await response._start(head, body)  # pyright: ignore[reportPrivateUsage] # one noun, two classes
@@ -286,8 +288,14 @@ class HttpResponse:
         Raises:
             ProviderFailure: as `read`; MALFORMED when it is longer.
         """
-        pieces: list[bytes] = []
-        size = 0
+        first = await self.read()
+        content = self._content
+        if len(first) <= limit and content is not None and content.at_eof():
+            return first  # most answers come in one piece
+        pieces, size = [first], len(first)
+        if size > limit:
+            self.close()
+            raise ProviderFailure(FailureKind.MALFORMED, f"the answer is longer than {limit} bytes")
         while data := await self.read():
             pieces.append(data)
             size += len(data)
@@ -332,7 +340,9 @@ class HttpResponse:
         transport = protocol.transport
         protocol.set_response_params(read_until_eof=True, auto_decompress=True)
         if transport is None:
-            raise ProviderFailure(FailureKind.CONNECTION, "the connection was closed before the request was sent")
+            raise ProviderFailure(
+                FailureKind.CONNECTION, "the connection was closed before the request was sent", sent=False
+            )
         if len(body) <= _ONE_WRITE:
             transport.write(head + body)
         else:
@@ -492,10 +502,10 @@ def _beginning(method: str, target: _Target, headers: Mapping[str, str], *, has_
         lines.append("content-type: application/json")
     text = "\r\n".join(lines)
     if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1:
-        raise ProviderFailure(FailureKind.INVALID_REQUEST, "a configured header holds a line break")
+        raise ProviderFailure(FailureKind.INVALID_REQUEST, "a configured header holds a line break", sent=False)
     try:
         return (text + "\r\n").encode("latin-1")
     except UnicodeEncodeError as error:
         raise ProviderFailure(
-            FailureKind.INVALID_REQUEST, "a configured header holds a character that it must not"
+            FailureKind.INVALID_REQUEST, "a configured header holds a character that it must not", sent=False
         ) from error

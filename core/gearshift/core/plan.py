@@ -22,7 +22,7 @@ from gearshift.core.catalogue.money import machine_cost
 from gearshift.core.estimate import Estimator
 from gearshift.core.request import Image, JsonOutput, Request
 from gearshift.core.resolve import Resolved
-from gearshift.core.words import Complexity, Sensitivity
+from gearshift.core.words import BreakerState, Complexity, Sensitivity
 
 _MEASURED_FROM = 20
 """Attempts from which measured acceptance is trusted."""
@@ -42,7 +42,7 @@ class PlannedStage:
 
     """
 
-    __slots__ = ("_cost", "_reckon", "input_tokens", "output_tokens", "stage")
+    __slots__ = ("_cost", "input_tokens", "output_tokens", "stage")
 
     def __init__(
         self,
@@ -55,16 +55,18 @@ class PlannedStage:
         self.stage = stage
         self.input_tokens = input_tokens
         self.output_tokens = output_tokens
-        is_known = expected_cost is None or isinstance(expected_cost, Decimal)
-        self._cost = expected_cost if is_known else None
-        self._reckon = None if is_known else expected_cost
+        self._cost = expected_cost
 
     @property
     def expected_cost(self) -> Decimal | None:
         """What one try is expected to cost, USD; None when the price is unknown."""
-        if self._reckon is not None:
-            self._cost, self._reckon = self._reckon(), None
-        return self._cost
+        cost = self._cost
+        if cost is not None and not isinstance(cost, Decimal):
+            cost = self._cost = cost()
+        return cost
+
+    def __repr__(self) -> str:
+        return f"<PlannedStage {self.stage.ref.position} {self.stage.model.id}: {self.expected_cost} USD>"
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -148,13 +150,14 @@ def plan(
             or (_too_weak(stage, resolved) if is_filtered else None)
             or _unfit(model, entered, limit, features)
             or (_too_dear(planned.expected_cost, caps) if caps.max_cost_usd is not None else None)
-            or _broken(guard_of(stage), now)
+            or ((guard := guard_of(stage)).breaker.state is not BreakerState.CLOSED and _broken(guard, now))
+            or None
         )
         if why is None:
             kept.append(planned)
         else:
             skipped.append(SkippedStage(stage=stage.ref, reason=why[0], detail=why[1]))
-    if not is_filtered:
+    if not is_filtered and len(kept) > 1:
         wanted = resolved.resolution.complexity
         kept.sort(key=lambda planned: planned.stage.ref.capability < wanted)
     if resolved.chain.adaptive and chance >= _PROBE_SHARE:

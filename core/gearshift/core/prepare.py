@@ -12,13 +12,14 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import anyio
 from msgspec import Struct, structs
 
-from gearshift.core.admission import Admission, AnyBucket, Guard
+from gearshift.core.admission import Admission, AnyBucket
 from gearshift.core.answer import Completion
-from gearshift.core.blueprint import Blueprint, Chain, ChainPolicy, Stage
+from gearshift.core.blueprint import Blueprint, Chain, ChainPolicy
 from gearshift.core.call import PreparedCall
 from gearshift.core.config.model import ChainPolicyConfig
 from gearshift.core.errors import ChainExhaustedError, DeadlineError, NoStageError, PromptNotCachedError, invalid
@@ -108,13 +109,12 @@ class Preparer:
         parameters = _parameters(request.parameters, resolved)
         characters, images = measure(request, resolved.output, len(prompt.static) + len(prompt.dynamic))
         caps = decision.caps
-        guard_of = _GuardOf(self._admission, began)
         planned = plan(
             resolved,
             needs_of(request, resolved, characters, images, parameters.max_tokens),
             caps,
             self._estimator,
-            guard_of,
+            partial(self._admission.state_of, now=began),
             datetime.now(UTC),
             began,
             self._chance.random(),
@@ -281,23 +281,6 @@ class _Decision(Struct, frozen=True, kw_only=True):
     caps: Caps
     judge: Judge
     cache_key: str
-
-
-class _GuardOf:
-    """Gives each stage's guard, once."""
-
-    __slots__ = ("_admission", "_known", "_now")
-
-    def __init__(self, admission: Admission, now: float) -> None:
-        self._admission = admission
-        self._now = now
-        self._known: dict[int, Guard] = {}
-
-    def __call__(self, stage: Stage) -> Guard:
-        guard = self._known.get(stage.ref.position)
-        if guard is None:
-            guard = self._known[stage.ref.position] = self._admission.state_of(stage, self._now)
-        return guard
 
 
 def call_ends_at(now: float, default_s: float, ends_by: float | None = None) -> float:

@@ -164,6 +164,10 @@ class Parameters(Struct, frozen=True, kw_only=True):
     reasoning_effort: ReasoningEffort | None = None
 
 
+NO_PARAMETERS = Parameters()
+"""No wish at all, told by identity."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """What the caller asks of the chain; each field only tightens. None and empty mean no wish."""
@@ -209,7 +213,7 @@ class Request(Struct, frozen=True, kw_only=True):
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = ToolChoice()
     output: Output | None = None
-    parameters: Parameters = Parameters()
+    parameters: Parameters = NO_PARAMETERS
     policy: Policy = NO_POLICY
     stream: StreamPolicy | None = None
     resolution: Resolution | None = None

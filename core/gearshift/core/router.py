@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Self
@@ -162,10 +162,10 @@ class Router:
         if request.stream is not None:
             request = structs.replace(request, stream=None)
         if not joinable:
-            return await self._route(request, ends_by)
+            return await self._answering(request, ends_by)
         async with self.state.repeats.turn(request.tenant, request.request_id, request, time.monotonic()) as turn:
             if turn.answer is None:
-                turn.give(await self._route(request, ends_by))
+                turn.give(await self._answering(request, ends_by))
             assert turn.answer is not None
             return turn.answer
 
@@ -260,10 +260,10 @@ class Router:
     async def __aexit__(self, *_exc: object) -> None:
         await self.aclose()
 
-    async def _route(self, request: Request, ends_by: float | None) -> Answer:
+    def _answering(self, request: Request, ends_by: float | None) -> Awaitable[Answer]:
         call = self._preparer.prepare(request, ends_by)
         self._preparer.require_stage(call)
-        return await self._runner.answer(call)
+        return self._runner.answer(call)
 
     async def _joined(self, request: Request, ends_by: float | None) -> AsyncGenerator[list[Event]]:
         async with self.state.repeats.turn(request.tenant, request.request_id, request, time.monotonic()) as turn:

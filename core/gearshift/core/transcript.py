@@ -17,10 +17,19 @@ from gearshift.core.request import JsonOutput, LabelOutput, Output, ToolCall
 from gearshift.core.schema import strip_fence
 from gearshift.core.words import FailureKind, FinishReason, UsageSource
 
-_BILLED_UNSEEN = frozenset(
-    {FailureKind.FIRST_TOKEN_TIMEOUT, FailureKind.IDLE_TIMEOUT, FailureKind.TOTAL_TIMEOUT, FailureKind.EMPTY}
+_ERROR_STATUS = 400
+_NEVER_BILLED = frozenset(
+    {
+        FailureKind.RATE_LIMIT,
+        FailureKind.CONNECT_TIMEOUT,
+        FailureKind.AUTHENTICATION,
+        FailureKind.BILLING,
+        FailureKind.MODEL_NOT_FOUND,
+        FailureKind.CONTEXT_LENGTH,
+        FailureKind.INVALID_REQUEST,
+    }
 )
-"""Failures after which a provider may bill the input although nothing came back."""
+"""Failures that mean that the provider did no work. After any other, without an error status, it may bill the input."""
 
 
 class Transcript:
@@ -122,8 +131,10 @@ class Transcript:
             return usage
         written = sum(map(len, self._texts)) + sum(len(call[2]) for call in self._calls.values())
         if usage is None and not written and not self.reasoning_characters:
-            unseen = failure is None or (failure.status is None and failure.kind in _BILLED_UNSEEN)
-            return Usage(input_tokens=input_estimate, source=UsageSource.ESTIMATED) if unseen else NO_USAGE
+            free = failure is not None and (
+                not failure.sent or failure.kind in _NEVER_BILLED or (failure.status or 0) >= _ERROR_STATUS
+            )
+            return NO_USAGE if free else Usage(input_tokens=input_estimate, source=UsageSource.ESTIMATED)
         output = max(self.tokens, 0) or (written + self.reasoning_characters + 3) // 4
         if usage is None:
             return Usage(input_tokens=input_estimate, output_tokens=output, source=UsageSource.ESTIMATED)

@@ -11,6 +11,8 @@ import re
 
 from gearshift.core.errors import FieldViolation, InvalidRequestError
 from gearshift.core.request import (
+    NO_PARAMETERS,
+    NO_POLICY,
     EmbedRequest,
     Image,
     LabelOutput,
@@ -70,8 +72,10 @@ def validate(request: Request) -> None:
         _check_tools(request, faults)
     if request.output is not None:
         _check_output(request.output, faults)
-    _check_parameters(request.parameters, faults)
-    _check_policy(request.policy, "call.policy", faults)
+    if request.parameters is not NO_PARAMETERS:
+        _check_parameters(request.parameters, faults)
+    if request.policy is not NO_POLICY:
+        _check_policy(request.policy, "call.policy", faults)
     if request.stream is not None:
         _check_stream(request.stream, faults)
     if faults:
@@ -123,6 +127,12 @@ def _check_messages(messages: tuple[Message, ...], faults: _Faults) -> None:
     if len(messages) > MAX_MESSAGES:
         faults.append(_fault("call.messages", f"{len(messages)} messages are more than {MAX_MESSAGES}"))
         return
+    if len(messages) == 1 and messages[0].role is Role.USER and messages[0].provider_state is None:
+        # Most calls: one text, with nothing wrong.
+        parts = messages[0].parts
+        text = parts[0].text if len(parts) == 1 and isinstance(parts[0], Text) else ""
+        if text and len(text) <= MAX_TEXT_CHARACTERS and not text.isspace():
+            return
     asked = False
     for index, message in enumerate(messages):
         field = f"call.messages[{index}]"
@@ -217,13 +227,15 @@ def _check_output(output: Output, faults: _Faults) -> None:
 
 def _check_parameters(parameters: Parameters, faults: _Faults) -> None:
     field = "call.parameters"
-    if not _within(parameters.temperature, 0, 2):
+    if parameters.temperature is not None and not _within(parameters.temperature, 0, 2):
         faults.append(_fault(f"{field}.temperature", "must be 0 to 2"))
-    if not _within(parameters.top_p, 0, 1) or parameters.top_p == 0:
+    if parameters.top_p is not None and (not _within(parameters.top_p, 0, 1) or parameters.top_p == 0):
         faults.append(_fault(f"{field}.top_p", "must be above 0, to 1"))
     if parameters.max_tokens is not None and not 1 <= parameters.max_tokens <= MAX_OUTPUT_TOKENS:
         faults.append(_fault(f"{field}.max_tokens", f"must be 1 to {MAX_OUTPUT_TOKENS}"))
-    if len(parameters.stop) > MAX_STOP or any(not 1 <= len(word) <= 64 for word in parameters.stop):
+    if parameters.stop and (
+        len(parameters.stop) > MAX_STOP or any(not 1 <= len(word) <= 64 for word in parameters.stop)
+    ):
         faults.append(_fault(f"{field}.stop", f"must be at most {MAX_STOP} words of 1 to 64 characters"))
 
 

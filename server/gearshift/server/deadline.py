@@ -43,10 +43,11 @@ class Deadline:
     ) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self._is_over and self._task is not None and self._task.uncancel() <= self._cancelled_before:
-            # Nobody else has cancelled the task, so that its cancellation is this one's.
-            if kind is not None and issubclass(kind, asyncio.CancelledError):
-                raise TimeoutError from error
+        if not self._is_over or self._task is None:
+            return
+        is_ours = self._task.uncancel() <= self._cancelled_before  # nobody else has cancelled the task
+        if is_ours and kind is not None and issubclass(kind, asyncio.CancelledError):
+            raise TimeoutError from error
 
     def _expire(self) -> None:
         self._is_over = True

@@ -35,9 +35,11 @@ class LedgerObserver(Observer):
         )
         strongest = completion.cost.strongest_usd
         rows: list[LedgerRow] = []
+        is_counted = False
         for attempt in completion.attempts:
-            if attempt.served and not any(row.attempt.served for row in rows):
+            if attempt.served and not is_counted:
                 rows.append(LedgerRow(call, attempt, strongest))
+                is_counted = True
             elif attempt.served or self._track:
                 rows.append(LedgerRow(call, attempt))
         self._ledger.append(rows)

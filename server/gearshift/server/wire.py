@@ -40,6 +40,7 @@ from gearshift.core.events import (
 from gearshift.core.ledger import OutcomeReport
 from gearshift.core.plan import PlannedStage
 from gearshift.core.request import (
+    NO_PARAMETERS,
     NO_POLICY,
     EmbedRequest,
     Image,
@@ -82,7 +83,6 @@ from gearshift.v1 import answer_pb2, call_pb2, router_pb2, stream_pb2, task_pb2
 E = TypeVar("E", bound=WordEnum)
 M = TypeVar("M")
 
-_NO_PARAMETERS = Parameters()
 _AUTO = ToolChoice()
 _USD = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
 
@@ -93,14 +93,14 @@ def call_from_wire(call: call_pb2.Call, tenant: str, stream: StreamPolicy | None
     Raises:
         InvalidRequestError: it holds an enumeration's number that this version does not know, or a part without content.
     """
-    messages = [_message(message, index) for index, message in enumerate(call.messages)]
-    if call.prompt:
-        messages.append(Message(role=Role.USER, parts=(Text(call.prompt),)))
+    messages = tuple([_message(message, index) for index, message in enumerate(call.messages)]) if call.messages else ()
+    if prompt := call.prompt:
+        messages = (*messages, Message(role=Role.USER, parts=(Text(prompt),)))
     return Request(
         request_id=call.request_id or new_request_id(),
         tenant=tenant,
         task=_task(call.task, "call.task"),
-        messages=tuple(messages),
+        messages=messages,
         system=_system(call.system) if call.HasField("system") else None,
         tools=tuple(
             [
@@ -112,7 +112,7 @@ def call_from_wire(call: call_pb2.Call, tenant: str, stream: StreamPolicy | None
         else (),
         tool_choice=_tool_choice(call.tool_choice) if call.HasField("tool_choice") else _AUTO,
         output=_output(call.output) if call.HasField("output") else None,
-        parameters=_parameters(call.parameters) if call.HasField("parameters") else _NO_PARAMETERS,
+        parameters=_parameters(call.parameters) if call.HasField("parameters") else NO_PARAMETERS,
         policy=_policy(call.policy, "call.policy") if call.HasField("policy") else NO_POLICY,
         stream=stream,
     )
@@ -465,9 +465,9 @@ def _enum(kind: type[E], number: int, field: str) -> E | None:
 def _task(task: task_pb2.Task, field: str) -> Task:
     return Task(
         id=task.id,
-        type=_enum(TaskType, task.type, f"{field}.type"),
-        complexity=_enum(Complexity, task.complexity, f"{field}.complexity"),
-        sensitivity=_enum(Sensitivity, task.sensitivity, f"{field}.sensitivity"),
+        type=_enum(TaskType, task.type, f"{field}.type") if task.type else None,
+        complexity=_enum(Complexity, task.complexity, f"{field}.complexity") if task.complexity else None,
+        sensitivity=_enum(Sensitivity, task.sensitivity, f"{field}.sensitivity") if task.sensitivity else None,
     )
 
 
@@ -476,7 +476,7 @@ def _system(system: call_pb2.SystemPrompt) -> SystemPrompt:
     return SystemPrompt(
         text=system.text if kind == "text" else None,
         key=system.key if kind == "key" else None,
-        variables=dict(system.variables),
+        variables=dict(system.variables) if system.variables else {},
         static=system.static,
     )
 
@@ -540,7 +540,7 @@ def _parameters(parameters: call_pb2.Parameters) -> Parameters:
         temperature=parameters.temperature if parameters.HasField("temperature") else None,
         top_p=parameters.top_p if parameters.HasField("top_p") else None,
         max_tokens=parameters.max_tokens if parameters.HasField("max_tokens") else None,
-        stop=tuple(parameters.stop),
+        stop=tuple(parameters.stop) if parameters.stop else (),
         seed=parameters.seed if parameters.HasField("seed") else None,
         reasoning_effort=_enum(ReasoningEffort, parameters.reasoning_effort, "call.parameters.reasoning_effort"),
     )

@@ -99,7 +99,9 @@ class Judge:
         """Ask every gate."""
         verdicts = [verdict for gate in self._gates if (verdict := gate.judge(candidate)) is not None]
         usual = self._usual
-        if usual is not None and verdicts == usual[0]:  # passes are shared, so this compares little more than identities
+        if (
+            usual is not None and verdicts == usual[0]
+        ):  # passes are shared, so this compares little more than identities
             return usual[1]
         confidence: float | None = None
         hard: Verdict | None = None

@@ -1,7 +1,8 @@
 """Whether the model refused.
 
-Rules: the provider's own stop reason is believed; otherwise only the beginning of a short answer is looked at, since a
-long answer that begins with an apology has usually answered. Structured answers are judged by their form instead.
+Rules: the provider's own stop reason is believed; otherwise the beginning of a short answer is looked at, since a long
+answer that begins with an apology has usually answered, and sentences that break an answer off. Structured answers are
+judged by their form instead.
 """
 
 from __future__ import annotations
@@ -27,6 +28,21 @@ _REFUSAL = re.compile(
 
 _PASSED = passed("refusal")
 
+_NOT = r"(?:can(?:no|['’])t|cannot|won['’]t|will not|am (?:unable|not able) to|['’]m (?:unable|not able) to|must not)"
+_GO_ON = r"(?:continue|go on|proceed|complete|finish|help|assist|comply|fulfill|provide|generate|write)"
+_THIS = r"(?:with\s+)?(?:this|that|your|the)\s+(?:request|answer|response|task|content|conversation|topic|prompt|text)"
+_BROKEN_OFF = re.compile(
+    # With an apology anywhere, without one only where a sentence begins.
+    rf"(?:\b(?:(?:I['’]m|I am)\s+(?:very\s+)?sorry|Sorry|Apologies|Unfortunately)\W{{0,3}}(?:but\s+)?|(?:^|[.!?…\n])\W*)"
+    rf"\bI\s*{_NOT}\s+{_GO_ON}\b.{{0,40}}?\b{_THIS}",
+    re.IGNORECASE | re.DOTALL,
+)
+_NEGATIONS = ("n't", "n’t", "cannot", "unable", "not able", "will not", "must not")
+_QUOTES = str.maketrans({"“": '"', "”": '"', "«": '"', "»": '"'})
+
+LONGEST_BREAK = 200
+"""Characters in which a sentence that breaks off is seen whole."""
+
 
 class RefusalGate:
     """Judges free text by its beginning."""
@@ -41,4 +57,13 @@ class RefusalGate:
             return None
         if len(candidate.text) <= _SHORT and _REFUSAL.match(candidate.text[:_LOOKED_AT]):
             return failed(self.name, "refusal", "the model declined to answer")
+        if breaks_off(candidate.text):
+            return failed(self.name, "broken_off", "the model broke its answer off to refuse")
         return _PASSED
+
+
+def breaks_off(text: str) -> bool:
+    """Tell whether a sentence says of this very request that the writer will not go on, outside quotation marks."""
+    if not any(negation in text for negation in _NEGATIONS):
+        return False
+    return any(text[: found.start()].translate(_QUOTES).count('"') % 2 == 0 for found in _BROKEN_OFF.finditer(text))

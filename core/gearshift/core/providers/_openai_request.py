@@ -107,6 +107,8 @@ def embed_request(call: EmbedCall, dialect: Dialect) -> OpenAiRequest:
 
 def _messages(message: Message, model: Model, dialect: Dialect) -> list[_Fields]:
     """Give one turn as the messages that it is: each tool result is a message of its own."""
+    if len(message.parts) == 1 and isinstance(only := message.parts[0], Text):  # most turns
+        return [{"content": only.text, "role": "assistant" if message.role is Role.ASSISTANT else "user"}]
     texts: list[str] = []
     content: list[_Fields] = []
     calls: list[_Fields] = []
