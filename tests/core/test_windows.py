@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gearshift.core.gates import Judge
+from gearshift.core.gates import Candidate, Finding, Judge
 from gearshift.core.gates.window.base import Watcher, Window
 from gearshift.core.gates.window.drops import DropWatcher
 from gearshift.core.gates.window.languages import LanguageWatcher, scripts_of
