@@ -358,7 +358,10 @@ class Attempt:
     def _messages(self) -> tuple[Message, ...]:
         """Give the conversation; opaque state goes only to the provider and model that it came from."""
         messages = self._call.request.messages
-        if all(message.provider_state is None for message in messages):
+        for message in messages:
+            if message.provider_state is not None:
+                break
+        else:
             return messages
         stage = self.step.planned.stage
         kept: list[Message] = []

@@ -63,8 +63,6 @@ DEADLINE_SLACK_S = 0.005
 """A call that ends so near its deadline has run out of time, whatever its last attempt says."""
 _DEFAULT_HOLD_TOKENS = 32
 _DEFAULT_HOLD_MS = 400
-_SECOND_LOOK_TEMPERATURE = 0.7
-_STATE_DROPPED = "the reasoning state of an earlier turn belongs to another model and was left out"
 
 _UNSEEN = Composer(hold_all=True, hold_tokens=0, hold_s=0.0, reasoning=False)
 """Of all unary calls: nothing is ever fed to it, so that it has nothing to show and nothing to take back."""
@@ -190,9 +188,8 @@ class _Run:
                     continue
                 attempt = self._begin(step, permit, batch)
                 try:
-                    if call.request.stream is not None:
-                        yield batch
-                        batch = []
+                    yield batch
+                    batch = []
                     self._tell(attempt)
                     async with aclosing(attempt.chunks()) as chunks:
                         async for chunk in chunks:
@@ -209,7 +206,7 @@ class _Run:
                     attempt.settle()
                     course.spend(attempt.cost)
                 step = self._next(attempt, batch)
-                if batch and call.request.stream is not None and isinstance(step, Try):
+                if batch and isinstance(step, Try):
                     yield batch
                     batch = []
             self._finish(step, batch)
@@ -439,6 +436,9 @@ class _Run:
         if step.reason == "kept":
             return None
         last = self._candidates[-1] if self._candidates else None
+        keeps = self._is_shown and self._call.stream.mode is SwitchMode.FAIL and self._composer.shows_content
+        if keeps and last is not self._attempts[-1]:
+            return None  # what was sent is kept, whatever an earlier attempt had
         if last is not None and (step.reason == "accepted" or self._composer.committed):
             return last
         best: Attempt | None = None

@@ -38,7 +38,6 @@ from gearshift.core.request import (
     StreamPolicy,
     SystemPrompt,
     Task,
-    ToolResult,
 )
 from gearshift.core.resolve import Classifier, Resolved, resolve
 from gearshift.core.schema import Schema, SchemaCache, SchemaError, SchemaLimitError
@@ -373,7 +372,7 @@ def _stream(request: Request, resolved: Resolved, default: StreamPolicy) -> Stre
 
 def _tool_loop_first(planned: Plan, request: Request) -> Plan:
     """Put the model first that an open tool loop runs on."""
-    if not request.messages or not any(isinstance(part, ToolResult) for part in request.messages[-1].parts):
+    if not request.messages or not request.messages[-1].has_results:
         return planned
     for message in reversed(request.messages):
         state = message.provider_state

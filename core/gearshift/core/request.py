@@ -110,6 +110,14 @@ class Message(Struct, frozen=True, kw_only=True):
     parts: tuple[Part, ...]
     provider_state: ProviderState | None = None
 
+    @property
+    def has_results(self) -> bool:
+        """Whether it gives a tool's result."""
+        for part in self.parts:
+            if isinstance(part, ToolResult):
+                return True
+        return False
+
 
 def user(text: str) -> Message:
     """Give a user turn of one text."""

@@ -101,6 +101,8 @@ class Transcript:
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The tool calls, in order."""
+        if not self._calls:
+            return ()
         return tuple(
             ToolCall(id=call[0], name=call[1], arguments=call[2] or "{}") for _, call in sorted(self._calls.items())
         )

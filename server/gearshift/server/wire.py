@@ -656,10 +656,11 @@ def _skipped(skipped: Iterable[SkippedStage]) -> list[answer_pb2.SkippedStage]:
 
 
 def _write_cost(cost: Cost, message: answer_pb2.Cost) -> None:
-    message.total_usd = money(cost.total_usd)
-    # One attempt, served: both are one sum.
-    message.served_usd = message.total_usd if cost.served_usd is cost.total_usd else money(cost.served_usd)
-    message.strongest_usd = money(cost.strongest_usd)
+    total = money(cost.total_usd)
+    message.total_usd = total
+    # One attempt, served: both are one sum, and the strongest's where that has served.
+    message.served_usd = total if cost.served_usd is cost.total_usd else money(cost.served_usd)
+    message.strongest_usd = total if cost.strongest_usd is cost.total_usd else money(cost.strongest_usd)
     message.strongest_model = cost.strongest_model
     if cost.saved_usd is not None:
         message.saved_usd = money(cost.saved_usd)

@@ -127,6 +127,8 @@ def is_json(content_type: str) -> bool:
 
 def is_html(content_type: str) -> bool:
     """Tell whether a body is a page for people: a proxy or a login stands where the provider should be."""
+    if content_type == "application/json":  # nearly always
+        return False
     return content_type.partition(";")[0].strip().lower() in ("text/html", "application/xhtml+xml")
 
 
