@@ -19,6 +19,7 @@ from gearshift.core.failures import ProviderFailure
 from gearshift.core.http import Http, HttpResponse
 from gearshift.core.provider import Timeouts
 from gearshift.core.words import FailureKind
+from tests.support.loopback_tls import loopback_pem
 from tests.support.scripted_server import BOUND_S, End, Piece, Reply, scripted
 
 NEVER = asyncio.Event
@@ -575,8 +576,7 @@ async def test_timeout_cancels_nothing() -> None:
 # TLS
 
 
-CERTIFICATE = Path(__file__).parents[1] / "support" / "loopback_tls.pem"
-"""A certificate for 127.0.0.1 with its key, which only these tests trust."""
+CERTIFICATE = loopback_pem()
 
 
 def server_tls() -> ssl.SSLContext:

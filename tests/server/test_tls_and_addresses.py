@@ -13,10 +13,11 @@ from gearshift.core.config.model import ServerConfig, TlsConfig
 from gearshift.core.errors import ConfigError
 from gearshift.v1 import router_pb2, router_pb2_grpc
 from tests.support.blueprints import stage
+from tests.support.loopback_tls import loopback_pem
 from tests.support.running_server import of_stages, plain_call, running_server
 from tests.support.scripted_provider import ScriptedProvider, says
 
-PEM = Path(__file__).parents[1] / "support" / "loopback_tls.pem"
+PEM = loopback_pem()
 """Key and certificate of 127.0.0.1, signed by itself."""
 
 
