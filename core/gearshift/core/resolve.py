@@ -83,6 +83,50 @@ def resolve(request: Request, blueprint: Blueprint, classifier: Classifier | Non
             kind, source, confidence = TaskType.from_word(guess.task_type), Source.CLASSIFIER, guess.confidence
         if guess.complexity is not None:
             raised = Complexity.from_word(guess.complexity)
+    return _resolved(request.tenant, task, declared, tenant, blueprint, kind, source, confidence, raised, output)
+
+
+def resolve_embed(request: EmbedRequest, blueprint: Blueprint) -> Resolved:
+    """Understand an embedding's task: its type is embed, and only the sensitivity and chain are to be found.
+
+    Raises:
+        InvalidRequestError: the id is declared, or the caller's tag says, another type.
+        UnknownTaskError, ForbiddenError, NoStageError: as `resolve`.
+
+    """
+    task = request.task
+    declared, tenant = _declared(task, request.tenant, blueprint)
+    if declared is not None and declared.type is not TaskType.EMBED:
+        raise invalid("task.id", f"the task {task.id} is declared as {declared.type.word}, which Embed does not serve")
+    if task.type not in (None, TaskType.EMBED):
+        raise invalid("task.type", f"Embed serves the type embed; leave it unset or call Route for {task.type.word}")
+    source = Source.CALLER if declared is None else Source.DECLARATION
+    return _resolved(request.tenant, task, declared, tenant, blueprint, TaskType.EMBED, source, 1.0, None, None)
+
+
+def instruction_of(request: Request) -> str:
+    """Give the text that tells what is to be done: the system prompt, then the last user turn."""
+    pieces = [request.system.text] if request.system is not None and request.system.text else []
+    for message in reversed(request.messages):
+        if message.role is Role.USER:
+            pieces.extend(part.text for part in message.parts if isinstance(part, Text))
+            break
+    return "\n\n".join(pieces)
+
+
+def _resolved(
+    tenant_name: str,
+    task: Task,
+    declared: DeclaredTask | None,
+    tenant: TenantConfig,
+    blueprint: Blueprint,
+    kind: TaskType,
+    source: Source,
+    confidence: float,
+    raised: Complexity | None,
+    output: Output | None,
+) -> Resolved:
+    """Find the other axes and the chain, once the type is known."""
     complexity, complexity_source = _complexity(task, declared, kind, raised, blueprint)
     sensitivity, sensitivity_source = _sensitivity(task, declared, tenant)
     chain = declared.chain if declared is not None else blueprint.chains.get(kind.word)
@@ -102,7 +146,7 @@ def resolve(request: Request, blueprint: Blueprint, classifier: Classifier | Non
             complexity_source=complexity_source,
             sensitivity=sensitivity,
             sensitivity_source=sensitivity_source,
-            tenant=request.tenant,
+            tenant=tenant_name,
         ),
         declared=declared,
         chain=chain,
@@ -111,57 +155,6 @@ def resolve(request: Request, blueprint: Blueprint, classifier: Classifier | Non
         output=output,
         definition_hash=declared.definition_hash if declared is not None else task.id,
     )
-
-
-def resolve_embed(request: EmbedRequest, blueprint: Blueprint) -> Resolved:
-    """Understand an embedding's task: its type is embed, and only the sensitivity and chain are to be found.
-
-    Raises:
-        InvalidRequestError: the id is declared, or the caller's tag says, another type.
-        UnknownTaskError, ForbiddenError, NoStageError: as `resolve`.
-
-    """
-    task = request.task
-    declared, tenant = _declared(task, request.tenant, blueprint)
-    if declared is not None and declared.type is not TaskType.EMBED:
-        raise invalid("task.id", f"the task {task.id} is declared as {declared.type.word}, which Embed does not serve")
-    if task.type not in (None, TaskType.EMBED):
-        raise invalid("task.type", f"Embed serves the type embed; leave it unset or call Route for {task.type.word}")
-    chain = declared.chain if declared is not None else blueprint.chains.get(TaskType.EMBED.word)
-    if chain is None:
-        raise NoStageError("no chain serves embeddings: configure chains.embed")
-    sensitivity, sensitivity_source = _sensitivity(task, declared, tenant)
-    complexity, complexity_source = _complexity(task, declared, TaskType.EMBED, None, blueprint)
-    return Resolved(
-        resolution=Resolution(
-            task_id=task.id,
-            declared=declared is not None,
-            type=TaskType.EMBED,
-            type_source=Source.CALLER if declared is None else Source.DECLARATION,
-            type_confidence=1.0,
-            complexity=complexity,
-            complexity_source=complexity_source,
-            sensitivity=sensitivity,
-            sensitivity_source=sensitivity_source,
-            tenant=request.tenant,
-        ),
-        declared=declared,
-        chain=chain,
-        policy=declared.policy if declared is not None else chain.policy,
-        tenant=tenant,
-        output=None,
-        definition_hash=declared.definition_hash if declared is not None else task.id,
-    )
-
-
-def instruction_of(request: Request) -> str:
-    """Give the text that tells what is to be done: the system prompt, then the last user turn."""
-    pieces = [request.system.text] if request.system is not None and request.system.text else []
-    for message in reversed(request.messages):
-        if message.role is Role.USER:
-            pieces.extend(part.text for part in message.parts if isinstance(part, Text))
-            break
-    return "\n\n".join(pieces)
 
 
 def _declared(task: Task, tenant_name: str, blueprint: Blueprint) -> tuple[DeclaredTask | None, TenantConfig]:

@@ -1,9 +1,8 @@
 """Prometheus metrics.
 
 Rules: the only file that imports prometheus_client. Labels are bounded: task ids that nobody declared share one label.
-Calls are counted in plain dicts by their labels, and these are
-made into metrics when somebody reads them: the library's own counters, each with a lock, cost a call twice as much. They are
-counted in batches, and before anybody reads: one by one, each would find the counting pushed out of the core's cache.
+Calls are counted in plain dicts by their labels, and these are made into metrics when somebody reads them: the library's
+own counters, each with a lock, cost a call twice as much. They are counted in batches, and before anybody reads: one by one, each would find the counting pushed out of the core's cache.
 """
 
 from __future__ import annotations
