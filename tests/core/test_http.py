@@ -392,7 +392,7 @@ async def test_finished_answer_keeps_its_connection_when_the_end_comes_later() -
 
 
 async def test_finished_answer_whose_end_never_comes_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gearshift.core.http._LINGER_S", 0.02)
+    monkeypatch.setattr("gearshift.core.http._response.LINGER_S", 0.02)
     async with scripted(Reply.sse(b"done", end=End.HANG)) as server, client() as http:
         response = await ask(http, server.url, stream=True)
         await response.read()

@@ -11,13 +11,19 @@ from http import HTTPStatus
 from gearshift.core.failures import ProviderFailure
 from gearshift.core.http import HttpResponse
 from gearshift.core.provider import Chunk
-from gearshift.core.providers._wire import is_html, malformed
+from gearshift.core.providers._wire import cut, failure, is_html, malformed
+from gearshift.core.words import FailureKind
 
 ERROR_LIMIT = 1024 * 1024
 """Longest error body that is looked at, bytes; the status of a longer one tells enough."""
 
 FailureOf = Callable[[int, Mapping[str, str], bytes], ProviderFailure]
 """What an error answer means, by its status, headers and body; the body is empty when it broke off."""
+
+
+def is_answer(response: HttpResponse) -> bool:
+    """Tell whether a response is a success in JSON, as nearly all are; of any other, `require_answer` knows more."""
+    return response.status == HTTPStatus.OK and response.content_type == "application/json"
 
 
 async def require_answer(response: HttpResponse, failure_of: FailureOf) -> None:
@@ -28,7 +34,7 @@ async def require_answer(response: HttpResponse, failure_of: FailureOf) -> None:
     """
     status = response.status
     if status == HTTPStatus.OK:
-        if is_html(response.headers.get("content-type", "")):
+        if is_html(response.content_type):
             raise malformed("a web page came instead of an answer; check the base URL", status=status)
         return
     if status < HTTPStatus.BAD_REQUEST:
@@ -63,7 +69,12 @@ class GatheredAnswer:
         self._notes = tuple(notes)
         self._next = Chunk()
         self._anything = False
+        self._began = False
         self._calls = 0
+
+    def broken_off(self) -> ProviderFailure:
+        """Give the failure of an answer after which nothing more comes, though its end has not: EMPTY if none began."""
+        return cut() if self._began else failure(FailureKind.EMPTY)
 
     def chunk(self) -> Chunk | None:
         """Give what came since the last call; None when that was nothing."""

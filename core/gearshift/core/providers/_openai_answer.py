@@ -25,7 +25,7 @@ from gearshift.core.providers._openai_frames import (
     WireToolCall,
     WireUsage,
 )
-from gearshift.core.providers._wire import UNREADABLE, classify, cut, failure, malformed
+from gearshift.core.providers._wire import UNREADABLE, classify, cut, failure, is_one_token, malformed
 from gearshift.core.words import FailureKind, FinishReason
 
 _FINISH = {
@@ -105,13 +105,14 @@ class AnswerFold:
             raise malformed("a frame of the answer is not what the format says") from error
         if frame.error is not None or frame.object == "error":
             raise _frame_failure(frame)
-        usage = frame.usage or (frame.x_groq.usage if frame.x_groq else None)
-        if usage is not None:
-            self.usage = chunk.usage = _usage(usage)
         if frame.choices:
             choice = frame.choices[0]
             if not choice.index:
                 self._choice(choice, chunk)
+        usage = frame.usage or (frame.x_groq.usage if frame.x_groq else None)
+        if usage is not None:
+            self.usage = chunk.usage = _usage(usage)
+            chunk.stale = False
 
     def add_whole(self, body: bytes, chunk: Chunk) -> None:
         """Fold a whole answer into the chunk.
@@ -119,9 +120,11 @@ class AnswerFold:
         Raises:
             ProviderFailure: as `add`.
         """
+        chunk.uncounted = True  # nothing is to be counted
         self.add(body, chunk)
         self.done = True
         chunk.tokens = 0
+        chunk.uncounted = chunk.stale = False
 
     def end(self, chunk: Chunk) -> None:
         """Complete the last chunk, once everything has come.
@@ -152,21 +155,31 @@ class AnswerFold:
 
     def _choice(self, choice: WireChoice, chunk: Chunk) -> None:
         message = choice.delta or choice.message
+        scored = choice.logprobs.content if choice.logprobs is not None else None
         if message is not None:
             reasoning = message.reasoning_content or message.reasoning
             if reasoning:
                 self._reason(reasoning, chunk)
+                chunk.stale = chunk.uncounted = True
             if message.content:
                 self._text(message.content, chunk)
-                chunk.tokens += 1
+                chunk.stale = chunk.usage is not None
+                if scored:
+                    chunk.tokens += len(scored)
+                else:
+                    chunk.tokens += 1
+                    if not chunk.uncounted and not is_one_token(message.content):
+                        chunk.uncounted = True
             if message.tool_calls:
                 for call in message.tool_calls:
                     self._tool_call(call, chunk)
                 chunk.tokens += 1
+                chunk.stale = chunk.uncounted = True
             if message.refusal:
                 self._refused = self.moved = True
-        if choice.logprobs is not None and choice.logprobs.content:
-            _logprobs(choice.logprobs.content, chunk)
+                chunk.stale = chunk.uncounted = True
+        if scored:
+            _logprobs(scored, chunk)
         if choice.finish_reason:
             if (kind := _BROKEN.get(choice.finish_reason)) is not None:
                 raise failure(kind)

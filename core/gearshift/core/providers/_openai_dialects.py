@@ -62,6 +62,8 @@ class Dialect:
         prefill: how it continues a partial answer.
         logprobs: False where asking is an error.
         stream_usage: whether `stream_options.include_usage` is sent.
+        usage_options: more of `stream_options`, with which the server counts in every frame, so that a stream that is cut
+            is billed exactly.
         max_tokens: the field that limits the answer.
         max_stops: most stop sequences; 0 is no limit.
         cache_key: the field that takes the cache key; empty when there is none.
@@ -77,6 +79,7 @@ class Dialect:
     prefill: PrefillForm = PrefillForm.LAST_ASSISTANT
     logprobs: bool = True
     stream_usage: bool = True
+    usage_options: Fields = field(default_factory=dict[str, object])
     max_tokens: str = "max_tokens"
     max_stops: int = 4
     cache_key: str = ""
@@ -125,6 +128,7 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType(
             schema=SchemaForm.GRAMMAR,
             labels=LabelForm.CHOICE,
             prefill=PrefillForm.CONTINUE_FINAL,
+            usage_options={"continuous_usage_stats": True},
             max_stops=0,
             cache_key="cache_salt",
             effort=_TEMPLATE_EFFORT,

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import base64
 import re
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from gearshift.core.catalogue import Feature, Model
 from gearshift.core.provider import EmbedCall, ProviderCall
@@ -38,13 +39,12 @@ _RUNNERS_UP = 2
 _NO_PARAMETERS: _Fields = {"type": "object", "properties": {}}
 
 
-@dataclass(slots=True)
-class OpenAiRequest:
+class OpenAiRequest(Struct):
     """A body, ready to be encoded, where it goes under the base URL, and what was left out."""
 
     path: str = "/chat/completions"
-    body: _Fields = field(default_factory=dict[str, object])
-    notes: list[str] = field(default_factory=list[str])
+    body: _Fields = {}
+    notes: list[str] = []
 
 
 def chat_request(call: ProviderCall, dialect: Dialect) -> OpenAiRequest:
@@ -56,17 +56,21 @@ def chat_request(call: ProviderCall, dialect: Dialect) -> OpenAiRequest:
     request = OpenAiRequest()
     body = request.body
     body["model"] = call.model.wire_id
-    spoken = _output(call, dialect, request)
+    spoken = "" if call.output is None else _output(call, dialect, request)
     system = call.system_static + call.system_dynamic
     if spoken:
         system = f"{system}\n\n{spoken}" if system else spoken
     messages: list[_Fields] = [{"role": "system", "content": system}] if system else []
     for message in call.messages:
-        messages.extend(_messages(message, call.model, dialect))
+        if len(message.parts) == 1 and isinstance(only := message.parts[0], Text):  # most turns
+            messages.append({"content": only.text, "role": "assistant" if message.role is Role.ASSISTANT else "user"})
+        else:
+            messages.extend(_messages(message, call.model, dialect))
     if call.prefill:
         messages.append(_prefill(call.prefill, dialect, request))
     body["messages"] = messages
-    _tools(call, request)
+    if call.tools:
+        _tools(call, request)
     _parameters(call, dialect, request)
     if call.want_logprobs and _takes(call.model, Feature.LOGPROBS, dialect.logprobs, "log-probabilities", request):
         body["logprobs"] = True
@@ -74,11 +78,13 @@ def chat_request(call: ProviderCall, dialect: Dialect) -> OpenAiRequest:
     if call.stream:
         body["stream"] = True
         if dialect.stream_usage:
-            body["stream_options"] = {"include_usage": True}
+            body["stream_options"] = {"include_usage": True, **dialect.usage_options}
     if dialect.cache_key and call.cache_key:
         body[dialect.cache_key] = call.cache_key
-    body.update(dialect.chat)
-    body.update(call.extra_body)
+    if dialect.chat:
+        body.update(dialect.chat)
+    if call.extra_body:
+        body.update(call.extra_body)
     return request
 
 
@@ -107,8 +113,6 @@ def embed_request(call: EmbedCall, dialect: Dialect) -> OpenAiRequest:
 
 def _messages(message: Message, model: Model, dialect: Dialect) -> list[_Fields]:
     """Give one turn as the messages that it is: each tool result is a message of its own."""
-    if len(message.parts) == 1 and isinstance(only := message.parts[0], Text):  # most turns
-        return [{"content": only.text, "role": "assistant" if message.role is Role.ASSISTANT else "user"}]
     texts: list[str] = []
     content: list[_Fields] = []
     calls: list[_Fields] = []
@@ -172,8 +176,6 @@ def _prefill(text: str, dialect: Dialect, request: OpenAiRequest) -> _Fields:
 
 
 def _tools(call: ProviderCall, request: OpenAiRequest) -> None:
-    if not call.tools:
-        return
     if Feature.TOOLS not in call.model.features:
         if call.tool_choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED):
             raise invalid_request("the model does not call tools")
@@ -207,10 +209,14 @@ def _tool_choice(choice: ToolChoice) -> object:
 
 def _parameters(call: ProviderCall, dialect: Dialect, request: OpenAiRequest) -> None:
     parameters, model, body = call.parameters, call.model, request.body
-    sampling = {"temperature": parameters.temperature, "top_p": parameters.top_p}
-    given = {name: value for name, value in sampling.items() if value is not None}
-    if given and _takes(model, Feature.TEMPERATURE, True, "temperature and top_p", request):
-        body.update(given)
+    temperature, top_p = parameters.temperature, parameters.top_p
+    if (temperature is not None or top_p is not None) and _takes(
+        model, Feature.TEMPERATURE, True, "temperature and top_p", request
+    ):
+        if temperature is not None:
+            body["temperature"] = temperature
+        if top_p is not None:
+            body["top_p"] = top_p
     if parameters.max_tokens is not None:
         body[dialect.max_tokens] = min(parameters.max_tokens, model.max_output_tokens or parameters.max_tokens)
     if parameters.stop:

@@ -119,6 +119,19 @@ class SseSplitter:
         return events
 
 
+_ONE_TOKEN = re.compile(
+    r"\s*[!-/:-@\[-`{-~]?\w{1,24}|\s?[!-/:-@\[-`{-~]{1,16}\s*|\s+",
+)
+
+
+def is_one_token(text: str) -> bool:
+    """Tell whether a frame's text may well be a single token: a word, a number, or signs, as tokenizers cut them.
+
+    Where the answer is no, the frames of an answer do not count its tokens. Emoji and the like may be several.
+    """
+    return _ONE_TOKEN.fullmatch(text) is not None
+
+
 def is_json(content_type: str) -> bool:
     """Tell whether a body says that it is JSON."""
     kind = content_type.partition(";")[0].strip().lower()

@@ -1,7 +1,8 @@
 """Anthropic's Messages API, version 2026-10-21, spoken directly.
 
-Rules: one upstream read is one chunk; pings are no progress and give none. The API sends text in pieces of several
-tokens, so chunks count none. Usage is cumulative: the last one given stands. Thinking is signed by the provider; its
+Rules: one upstream read is one chunk; pings are no progress and give none. The API may send text in pieces of several
+tokens, which are not counted; where every piece so far may be one, they are. Usage is cumulative: the last one given
+stands. Thinking is signed by the provider; its
 blocks leave as opaque state with the last chunk and come back with the turn. Failures are told apart by the error's
 type, which also comes inside a 200 stream, and then by the HTTP status; the provider's words are only looked at, never
 passed on.
@@ -22,13 +23,21 @@ import msgspec
 from gearshift.core.answer import Usage
 from gearshift.core.events import ReasoningDelta, TextDelta, ToolCallFragment
 from gearshift.core.failures import ProviderFailure
-from gearshift.core.http import Http
+from gearshift.core.http import Http, Woken
 from gearshift.core.provider import Account, Chunk, EmbedCall, EmbedResult, ProviderCall
 from gearshift.core.providers._anthropic_request import STATE_ENCODER, AnthropicRequest, StateBlock, build
 from gearshift.core.providers._incoming import GatheredAnswer, require_answer
 from gearshift.core.providers._outgoing import headers_of
 from gearshift.core.providers._spoken import unwrapped_label
-from gearshift.core.providers._wire import UNREADABLE, SseSplitter, classify, cut, failure, malformed, retry_after_s
+from gearshift.core.providers._wire import (
+    UNREADABLE,
+    SseSplitter,
+    classify,
+    failure,
+    is_one_token,
+    malformed,
+    retry_after_s,
+)
 from gearshift.core.words import FailureKind, FinishReason
 
 BASE_URL = "https://api.anthropic.com"
@@ -76,8 +85,14 @@ class AnthropicProvider:
                     raise answer.failed
                 return
             events = SseSplitter()
+            if call.wake is not None:
+                call.wake.by(response.wake)
             while not answer.ended:
-                data = await response.read()
+                try:
+                    data = await response.read()
+                except Woken:
+                    yield Chunk()
+                    continue
                 answer.take(events.feed(data) if data else events.finish())
                 if answer.progressed:
                     answer.progressed = False
@@ -89,7 +104,7 @@ class AnthropicProvider:
                 if answer.failed is not None:
                     raise answer.failed
                 if not data and not answer.ended:
-                    raise cut()
+                    raise answer.broken_off()
         finally:
             response.close()
 
@@ -202,12 +217,14 @@ class _Answer(GatheredAnswer):
         self._blocks: dict[int, _OpenBlock] = {}
         self._state: list[StateBlock] = []
         self._wrote = False
+        self._frames_are_tokens = True
         self._stop_reason = ""
         self._usage = _Usage()
 
     def take(self, events: Sequence[bytes]) -> None:
         """Read events of a stream, up to the first failure or the end."""
         for data in events:
+            self._began = True
             try:
                 self._event(_EVENT.decode(data))
             except UNREADABLE:
@@ -242,6 +259,8 @@ class _Answer(GatheredAnswer):
         Raises:
             ProviderFailure: it cannot be read.
         """
+        if not data.strip():
+            raise self.broken_off()
         try:
             message = _MESSAGE.decode(data)
         except UNREADABLE as error:
@@ -250,11 +269,13 @@ class _Answer(GatheredAnswer):
             raise _failure(None, {}, message.error)
         if message.content is None:
             raise malformed("the answer has no content")
+        self._frames_are_tokens = False
         self._count(message.usage)
         self._stop_reason = message.stop_reason or ""
         for index, block in enumerate(message.content):
             self._open(index, block)
             self._shut(index)
+        self._next.stale = False  # it was counted once all of it was there
         self._end()
 
     def _open(self, index: int, block: _Block) -> None:
@@ -264,6 +285,7 @@ class _Answer(GatheredAnswer):
             case "text":
                 self._write(block.text or "")
             case "tool_use":
+                self._next.stale = self._next.uncounted = True
                 opened.call = self._calls
                 self._calls += 1
                 self._wrote = self.progressed = True
@@ -272,6 +294,7 @@ class _Answer(GatheredAnswer):
                 fragment = ToolCallFragment(opened.call, block.id or f"call_{opened.call}", block.name or "", "")
                 self._next.parts.append(fragment)
             case "thinking" | "redacted_thinking":
+                self._next.stale = self._next.uncounted = True
                 opened.state = StateBlock(
                     type=block.type,
                     thinking=block.thinking or "",
@@ -292,9 +315,11 @@ class _Answer(GatheredAnswer):
             self._write(delta.text)
         elif delta.partial_json and opened is not None and opened.type == "tool_use":
             opened.sent = self.progressed = True
+            self._next.stale = self._next.uncounted = True
             self._next.parts.append(ToolCallFragment(opened.call, "", "", delta.partial_json))
         elif opened is not None and opened.state is not None:
             self.progressed = True
+            self._next.stale = self._next.uncounted = True
             if delta.thinking:
                 opened.state.thinking = (opened.state.thinking or "") + delta.thinking
                 self._think(delta.thinking)
@@ -310,6 +335,18 @@ class _Answer(GatheredAnswer):
             )
 
     def _write(self, text: str) -> None:
+        if not text:
+            return
+        chunk = self._next
+        chunk.stale = True
+        if self._frames_are_tokens:
+            if is_one_token(text):
+                chunk.tokens += 1
+            else:
+                self._frames_are_tokens = False
+                chunk.tokens = 0
+        if not self._frames_are_tokens:
+            chunk.uncounted = True
         if self._tail:
             text = self._untailed(text)
         if not text:
@@ -343,6 +380,7 @@ class _Answer(GatheredAnswer):
                 setattr(known, name, value)
         written, read = known.cache_creation_input_tokens or 0, known.cache_read_input_tokens or 0
         details, creation = known.output_tokens_details, known.cache_creation
+        self._next.stale = False
         self._next.usage = Usage(
             input_tokens=(known.input_tokens or 0) + written + read,
             output_tokens=known.output_tokens or 0,

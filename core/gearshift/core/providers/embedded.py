@@ -45,7 +45,7 @@ from gearshift.core.embedded.wire import (
 from gearshift.core.errors import EmbeddedModelError
 from gearshift.core.events import TextDelta
 from gearshift.core.failures import ProviderFailure
-from gearshift.core.http import Http, HttpResponse
+from gearshift.core.http import Http, HttpResponse, Woken
 from gearshift.core.provider import Account, Chunk, EmbedCall, EmbedResult, ProviderCall, Timeouts, TokenLogprob
 from gearshift.core.providers._outgoing import encoded, invalid_request
 from gearshift.core.providers._wire import UNREADABLE, SseSplitter, cut, malformed
@@ -103,8 +103,14 @@ class EmbeddedProvider:
         response = await upstream.open(COMPLETIONS, body, stream=True)
         try:
             events = SseSplitter()
+            if call.wake is not None:
+                call.wake.by(response.wake)
             while True:
-                data = await response.read()
+                try:
+                    data = await response.read()
+                except Woken:
+                    yield Chunk()
+                    continue
                 chunk = Chunk()
                 for payload in events.feed(data) if data else events.finish():
                     if payload != _END:

@@ -1,6 +1,6 @@
 """Ollama's own API, `/api/chat` and `/api/embed`, spoken directly.
 
-Rules: one upstream read is one chunk, and one line of a stream is one token of text. A prompt that is longer than the
+Rules: one upstream read is one chunk, and one line of a stream is one token of text, unless it cannot be. A prompt that is longer than the
 model's context is an error, not silently cut, since Ollama is asked not to truncate. An error may come as a line inside
 a 200 stream; its words are only looked at, never passed on. `keep_alive` is left to the server.
 
@@ -26,12 +26,20 @@ from gearshift.core.answer import Usage
 from gearshift.core.catalogue import Feature
 from gearshift.core.events import ReasoningDelta, TextDelta, ToolCallFragment
 from gearshift.core.failures import ProviderFailure
-from gearshift.core.http import Http
+from gearshift.core.http import Http, Woken
 from gearshift.core.provider import Chunk, EmbedCall, EmbedResult, ProviderCall, TokenLogprob
 from gearshift.core.providers._incoming import GatheredAnswer, require_answer
 from gearshift.core.providers._outgoing import encoded, headers_of, invalid_request, json_object
 from gearshift.core.providers._spoken import instruction, label_schema, unwrapped_label
-from gearshift.core.providers._wire import UNREADABLE, LineSplitter, classify, cut, failure, malformed, retry_after_s
+from gearshift.core.providers._wire import (
+    UNREADABLE,
+    LineSplitter,
+    classify,
+    failure,
+    is_one_token,
+    malformed,
+    retry_after_s,
+)
 from gearshift.core.request import Image, LabelOutput, Message, Text, ToolCall, ToolResult
 from gearshift.core.words import FailureKind, FinishReason, ReasoningEffort, Role, ToolMode, Truncation
 
@@ -71,8 +79,14 @@ class OllamaProvider:
         try:
             await require_answer(response, _http_failure)
             lines = LineSplitter()
+            if call.wake is not None:
+                call.wake.by(response.wake)
             while not answer.ended:
-                data = await (response.read() if call.stream else response.read_all())
+                try:
+                    data = await (response.read() if call.stream else response.read_all())
+                except Woken:
+                    yield Chunk()
+                    continue
                 last = not data or not call.stream
                 answer.take([*lines.feed(data), *lines.finish()] if last else lines.feed(data))
                 if answer.progressed:
@@ -85,7 +99,7 @@ class OllamaProvider:
                 if answer.failed is not None:
                     raise answer.failed
                 if last and not answer.ended:
-                    raise cut()
+                    raise answer.broken_off()
         finally:
             response.close()
 
@@ -117,6 +131,8 @@ class OllamaProvider:
             data = await response.read_all()
         finally:
             response.close()
+        if not data.strip():
+            raise failure(FailureKind.EMPTY)
         try:
             embedded = _EMBEDDED.decode(data)
         except UNREADABLE as error:
@@ -357,6 +373,7 @@ class _Answer(GatheredAnswer):
         for data in lines:
             if not data.strip():
                 continue
+            self._began = True
             try:
                 line = _LINE.decode(data)
             except UNREADABLE:
@@ -375,13 +392,15 @@ class _Answer(GatheredAnswer):
         if (message := line.message) is not None:
             if message.thinking:
                 self.progressed = True
+                chunk.uncounted = True
                 if self._want_reasoning:
                     chunk.parts.append(ReasoningDelta(message.thinking))
             if message.content:
                 self.progressed = True
+                if not line.done:  # the line that ends a whole answer holds all of it and counts its tokens itself
+                    chunk.tokens += len(line.logprobs) if line.logprobs else 1
+                    chunk.uncounted = chunk.uncounted or not (line.logprobs or is_one_token(message.content))
                 if self._label is None:
-                    # The line that ends a whole answer holds all of it and counts its tokens itself.
-                    chunk.tokens += not line.done
                     chunk.parts.append(TextDelta(message.content))
                 else:
                     self._label.append(message.content)
@@ -394,6 +413,7 @@ class _Answer(GatheredAnswer):
 
     def _call(self, call: _ToolCall) -> None:
         self.progressed = True
+        self._next.uncounted = True
         function = call.function or _Function()
         arguments = bytes(function.arguments).decode()
         # Older servers give calls no id, and results must name one.

@@ -10,14 +10,17 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 
 from gearshift.core.failures import ProviderFailure
-from gearshift.core.http import Http, HttpResponse
+from gearshift.core.http import Http, Sender, Woken
 from gearshift.core.provider import Account, Chunk, EmbedCall, EmbedResult, ProviderCall, Timeouts
-from gearshift.core.providers._incoming import require_answer
+from gearshift.core.providers._incoming import is_answer, require_answer
 from gearshift.core.providers._openai_answer import AnswerFold, kind_of_error, vectors
 from gearshift.core.providers._openai_dialects import DIALECTS, Dialect
 from gearshift.core.providers._openai_request import chat_request, embed_request
 from gearshift.core.providers._outgoing import encoded, headers_of
 from gearshift.core.providers._wire import SseSplitter, failure, is_json, retry_after_s
+
+_SENDERS = 256
+"""Most heads of requests that are kept."""
 
 
 class OpenAiProvider:
@@ -37,6 +40,7 @@ class OpenAiProvider:
             raise ValueError(f"no dialect {dialect!r}; there are {', '.join(DIALECTS)}")
         self._http = http
         self._dialect: Dialect = DIALECTS[name]
+        self._senders: dict[tuple[str, str, bool], tuple[Account, Sender]] = {}
 
     async def stream(self, call: ProviderCall) -> AsyncGenerator[Chunk]:
         """Give the answer, one chunk an upstream read; a unary call gives one."""
@@ -48,12 +52,20 @@ class OpenAiProvider:
         )
         notes = tuple(request.notes)
         body = encoded(request.body)
-        response = await self._open(call.account, call.timeouts, request.path, body, stream=call.stream)
+        response = await self._http.send(self._sender(call.account, request.path, call.stream), body, call.timeouts)
         try:
-            if call.stream and not is_json(response.headers.get("content-type", "")):
+            if not is_answer(response):
+                await require_answer(response, _failure_of)
+            if call.stream and not is_json(response.content_type):
                 splitter = SseSplitter()
+                if call.wake is not None:
+                    call.wake.by(response.wake)
                 while not fold.done:
-                    data = await response.read()
+                    try:
+                        data = await response.read()
+                    except Woken:
+                        yield Chunk()
+                        continue
                     chunk, broken = Chunk(), None
                     try:
                         for payload in splitter.feed(data) if data else splitter.finish():
@@ -63,7 +75,7 @@ class OpenAiProvider:
                     if fold.moved:
                         fold.moved = False
                         response.progress()
-                    if chunk.parts or chunk.logprobs:
+                    if chunk.parts or chunk.logprobs or (chunk.usage is not None and not fold.done):
                         chunk.notes, notes = notes, ()
                         yield chunk
                     if broken is not None:
@@ -79,7 +91,7 @@ class OpenAiProvider:
             try:
                 fold.end(last)
             except ProviderFailure:
-                if fold.usage is not None:
+                if fold.usage is not None and fold.done:
                     yield Chunk(usage=fold.usage)
                 raise
             last.notes = notes
@@ -101,8 +113,10 @@ class OpenAiProvider:
         Raises:
             ProviderFailure: as `stream`.
         """
-        response = await self._open(account, timeouts, path, body, stream=False)
+        response = await self._http.send(self._sender(account, path, False), body, timeouts)
         try:
+            if not is_answer(response):
+                await require_answer(response, _failure_of)
             return await response.read_all()
         finally:
             response.close()
@@ -110,20 +124,17 @@ class OpenAiProvider:
     async def aclose(self) -> None:
         """Do nothing: the connections are their owner's."""
 
-    async def _open(
-        self, account: Account, timeouts: Timeouts, path: str, body: bytes, *, stream: bool
-    ) -> HttpResponse:
-        """Send a request; only a success comes back."""
-        headers = headers_of(account, accept="text/event-stream" if stream else "application/json")
-        response = await self._http.open(
-            url=_url(account.base_url, path), headers=headers, body=body, timeouts=timeouts, stream=stream
-        )
-        try:
-            await require_answer(response, _failure_of)
-        except BaseException:
-            response.close()
-            raise
-        return response
+    def _sender(self, account: Account, path: str, stream: bool) -> Sender:
+        """Give what calls to a path have in common; accounts are replaced, never changed."""
+        key = (account.name, path, stream)
+        kept = self._senders.get(key)
+        if kept is None or kept[0] is not account:
+            if len(self._senders) >= _SENDERS:
+                self._senders.clear()
+            headers = headers_of(account, accept="text/event-stream" if stream else "application/json")
+            sender = self._http.sender(url=_url(account.base_url, path), headers=headers, stream=stream)
+            kept = self._senders[key] = (account, sender)
+        return kept[1]
 
 
 def _url(base_url: str, path: str) -> str:
