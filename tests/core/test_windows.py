@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gearshift.core.gates import Candidate, Finding, Judge
+from gearshift.core.gates.language.scripts import scripts_of
 from gearshift.core.gates.window.base import Watcher, Window
 from gearshift.core.gates.window.drops import DropWatcher
-from gearshift.core.gates.window.languages import LanguageWatcher, scripts_of
+from gearshift.core.gates.window.languages import LanguageWatcher
 from gearshift.core.gates.window.loops import LoopWatcher
 from gearshift.core.gates.window.refusals import RefusalWatcher
 from gearshift.core.gates.window.throughput import ThroughputWatcher
@@ -91,6 +92,16 @@ def test_a_change_of_script_is_found() -> None:
     assert (
         found_at(LanguageWatcher("Tell me about the lighthouse."), [f"{word} " for word in WORDS] + russian) is not None
     )
+
+
+@pytest.mark.parametrize("at", range(32, 65, 4))
+def test_a_change_of_script_is_found_wherever_in_a_window_it_begins(at: int) -> None:
+    russian = ["маяк ", "стоит ", "на ", "скале ", "у ", "моря ", "и ", "светит "] * 12
+    english = [f"{word} " for word in (WORDS * 2)[:at]]
+    found = found_at(LanguageWatcher("Tell me about the lighthouse."), english + russian)
+    assert found is not None
+    # Most of a window of it makes a switch, and that window's end decides.
+    assert found <= at + 20 + 32
 
 
 @pytest.mark.parametrize(

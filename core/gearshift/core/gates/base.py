@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from msgspec import Struct
 
 from gearshift.core.answer import Verdict
+from gearshift.core.gates.asked import Asked
 from gearshift.core.provider import TokenLogprob
 from gearshift.core.request import JsonOutput, LabelOutput, Output, ToolCall
 from gearshift.core.schema import Schema
@@ -30,6 +31,7 @@ class Candidate(Struct, frozen=True, kw_only=True):
         length_asked: the caller set max_tokens, so that an answer of that length is what was asked for.
         schema: the compiled schema of a JSON output that has one.
         restricted: verdicts must not quote the text.
+        asked: what the model was given to read; None leaves out the gates that compare with it.
 
     """
 
@@ -44,6 +46,7 @@ class Candidate(Struct, frozen=True, kw_only=True):
     length_asked: bool = False
     schema: Schema | None = None
     restricted: bool = False
+    asked: Asked | None = None
 
     @property
     def structured(self) -> bool:
@@ -86,6 +89,11 @@ class WatchingGate(Gate, Protocol):
 def passed(gate: str, reason: str = "") -> Verdict:
     """Give a pass."""
     return Verdict(gate=gate, result=VerdictResult.PASS, reason=reason)
+
+
+def doubted(gate: str, reason: str, detail: str) -> Verdict:
+    """Give a soft failure: the answer is not accepted, but may be the best there is."""
+    return Verdict(gate=gate, result=VerdictResult.LOW, reason=reason, detail=detail)
 
 
 def failed(gate: str, reason: str, detail: str) -> Verdict:

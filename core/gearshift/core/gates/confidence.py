@@ -59,6 +59,8 @@ class ConfidenceGate:
 
 def measure(candidate: Candidate) -> float | None:
     """Give the confidence, 0 to 1, or None when nothing tells."""
+    if candidate.output is None:
+        return None
     if candidate.labels:
         if candidate.label_probabilities:
             return _share(candidate.label_probabilities.get(candidate.text, 0.0))

@@ -12,7 +12,9 @@ from msgspec import Struct
 
 from gearshift.core.answer import Verdict
 from gearshift.core.blueprint import ChainPolicy
+from gearshift.core.gates.asked import Asked
 from gearshift.core.gates.base import Candidate, Gate, WatchingGate
+from gearshift.core.gates.coherence import CoherenceGate, Effect, effects_of
 from gearshift.core.gates.confidence import ConfidenceGate
 from gearshift.core.gates.labels import LabelsGate
 from gearshift.core.gates.refusal import RefusalGate
@@ -63,11 +65,15 @@ class WindowSettings(Struct, frozen=True, kw_only=True):
     Args:
         tokens / seconds: a window's size, whichever is reached first.
         least_tokens_per_s: slower streams are left; 0 leaves none.
+        slow_after_s: how long they must have been slow.
+        stall_s: the longest silence, seconds; 0 leaves it to the provider's timeouts.
     """
 
     tokens: int = 32
     seconds: float = 1.0
     least_tokens_per_s: float = 0.5
+    slow_after_s: float = 2.0
+    stall_s: float = 0.0
 
 
 _WINDOWS = WindowSettings()
@@ -81,27 +87,39 @@ class Judge:
     """
 
     def __init__(self, policy: ChainPolicy, own: Sequence[Gate] = (), windows: WindowSettings = _WINDOWS) -> None:
+        effects = effects_of(policy.coherence)
         gates: list[Gate] = [TruncationGate(), LabelsGate()]
         if policy.enforce_schema:
             gates.append(SchemaGate())
         if policy.check_coherence:
-            gates += [RefusalGate(), RepetitionGate()]
-        self._check_coherence = policy.check_coherence
+            gates += [RefusalGate(), RepetitionGate(), CoherenceGate(effects)]
+        self.check_coherence = policy.check_coherence
+        """Whether the gates want to know what was asked."""
+        self._watch_language = effects["language"] is Effect.REJECT
+        self.stall_s = windows.stall_s
+        """The longest silence within a stream, seconds; 0 leaves it to the provider's timeouts."""
         self._windows = windows
         self._own_watched = [gate for gate in own if isinstance(gate, WatchingGate)]
         gates += [*own, ConfidenceGate(policy.min_confidence, policy.escalation_threshold)]
         self._gates = gates
+        self._of_text = [gate for gate in gates if not isinstance(gate, LabelsGate | SchemaGate)]
+        """Those that have something to say about free text."""
         self._require_confidence = policy.require_confidence
         self._usual: tuple[list[Verdict], Judgement] | None = None
         """What most answers come to: the same verdicts, judged before."""
 
+    @property
+    def window_tokens(self) -> int:
+        """Tokens of a window."""
+        return self._windows.tokens
+
     def judge(self, candidate: Candidate) -> Judgement:
         """Ask every gate."""
-        verdicts = [verdict for gate in self._gates if (verdict := gate.judge(candidate)) is not None]
+        gates = self._of_text if candidate.output is None and not candidate.tool_calls else self._gates
+        verdicts = [verdict for gate in gates if (verdict := gate.judge(candidate)) is not None]
         usual = self._usual
-        if (
-            usual is not None and verdicts == usual[0]
-        ):  # passes are shared, so this compares little more than identities
+        # Passes are shared, so this compares little more than identities.
+        if usual is not None and verdicts == usual[0]:
             return usual[1]
         confidence: float | None = None
         hard: Verdict | None = None
@@ -130,19 +148,21 @@ class Judge:
             self._usual = (verdicts, judgement)
         return judgement
 
-    def watch(self, prompt: str, now: float) -> Watch:
+    def watch(self, asked: Asked | str, now: float) -> Watch:
         """Give what watches one streamed attempt.
 
         Args:
-            prompt: what the caller wrote.
+            asked: what the model was given to read.
             now: when the attempt began, seconds.
         """
         settings = self._windows
         watchers: list[Watcher] = [gate.watch() for gate in self._own_watched]
-        if self._check_coherence:
-            watchers += [LoopWatcher(), RefusalWatcher(), LanguageWatcher(prompt), DropWatcher()]
+        if self.check_coherence:
+            watchers += [LoopWatcher(), RefusalWatcher(), DropWatcher()]
+            if self._watch_language:
+                watchers.append(LanguageWatcher(asked))
         if settings.least_tokens_per_s:
-            watchers.append(ThroughputWatcher(settings.least_tokens_per_s))
+            watchers.append(ThroughputWatcher(settings.least_tokens_per_s, settings.slow_after_s))
         return Watch(watchers, tokens=settings.tokens, seconds=settings.seconds, now=now)
 
     def _soft(self, verdict: Verdict, confidence: float | None) -> Finding:

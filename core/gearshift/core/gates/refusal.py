@@ -26,6 +26,8 @@ _REFUSAL = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 
+_MARKS = ("n't", "n’t", "cannot", "unable", "not able", "will not", "decline", " request ")
+"""Every beginning that the pattern knows holds one of these, in lower case."""
 _PASSED = passed("refusal")
 
 _NOT = r"(?:can(?:no|['’])t|cannot|won['’]t|will not|am (?:unable|not able) to|['’]m (?:unable|not able) to|must not)"
@@ -55,15 +57,27 @@ class RefusalGate:
             return failed(self.name, "content_filter", "the provider stopped the answer for its content")
         if candidate.structured:
             return None
-        if len(candidate.text) <= _SHORT and _REFUSAL.match(candidate.text[:_LOOKED_AT]):
+        if len(candidate.text) <= _SHORT and _declines(candidate.text[:_LOOKED_AT]):
             return failed(self.name, "refusal", "the model declined to answer")
         if breaks_off(candidate.text):
             return failed(self.name, "broken_off", "the model broke its answer off to refuse")
         return _PASSED
 
 
+def _declines(beginning: str) -> bool:
+    lowered = beginning.lower()
+    # A pattern costs more than these looks, which nearly all answers end at.
+    for mark in _MARKS:
+        if mark in lowered:
+            return _REFUSAL.match(beginning) is not None
+    return False
+
+
 def breaks_off(text: str) -> bool:
     """Tell whether a sentence says of this very request that the writer will not go on, outside quotation marks."""
-    if not any(negation in text for negation in _NEGATIONS):
+    for negation in _NEGATIONS:
+        if negation in text:
+            break
+    else:
         return False
     return any(text[: found.start()].translate(_QUOTES).count('"') % 2 == 0 for found in _BROKEN_OFF.finditer(text))

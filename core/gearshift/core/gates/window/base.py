@@ -28,7 +28,8 @@ class Window(Struct, frozen=True, kw_only=True):
         end: characters of the attempt's text up to the window's end.
         tokens: tokens in the window.
         logprobs: of the window's tokens, where the wire has them.
-        elapsed_s: how long the window took to come.
+        waited_s: seconds spent waiting for the provider while the window came.
+        timed_tokens: tokens that came in that time; the first read of an attempt is not timed.
     """
 
     tail: str
@@ -36,7 +37,8 @@ class Window(Struct, frozen=True, kw_only=True):
     end: int
     tokens: int
     logprobs: Sequence[TokenLogprob]
-    elapsed_s: float
+    waited_s: float
+    timed_tokens: int
 
     @property
     def text(self) -> str:

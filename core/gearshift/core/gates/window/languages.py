@@ -1,109 +1,68 @@
-"""Whether the answer changes its script.
+"""Whether the answer leaves the language that was asked for.
 
-Rules: a script is told by its letters' code points, which is certain; languages of one script are not told apart here.
-A switch is a whole window in a script that the answer had not used, after windows that were nearly all in another, and
-that the prompt does not use either: a translation or a quotation is asked for in the prompt's own letters or named there.
+Rules: a script is told by its letters' code points, a language within the Latin script by its function words; both must be
+certain, and lawful by nothing in the prompt. The prompt is read once, and only when the answer's language is first told or
+changes. Text in code blocks, in quotation marks and in quoted lines does not count.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-
 from gearshift.core.answer import Verdict
+from gearshift.core.gates.asked import Asked
 from gearshift.core.gates.base import failed
+from gearshift.core.gates.language.check import GATE, LEAST_LETTERS, MOSTLY, wrong_language
+from gearshift.core.gates.language.scripts import mostly_ascii, scripts_of
+from gearshift.core.gates.language.tally import LEAST_WORDS, Tally
 from gearshift.core.gates.window.base import Window
 
-_LEAST_LETTERS = 12
-_NEARLY_ALL = 0.9
-_MOSTLY = 0.6
-
-# Blocks of Unicode that hold the letters of one script, by their first code point, each up to the next entry.
-_STARTS = (
-    (0x0041, "latin"),
-    (0x0370, "greek"),
-    (0x0400, "cyrillic"),
-    (0x0530, "armenian"),
-    (0x0590, "hebrew"),
-    (0x0600, "arabic"),
-    (0x0700, "other"),
-    (0x0900, "indic"),
-    (0x0E00, "thai"),
-    (0x0E80, "other"),
-    (0x10A0, "georgian"),
-    (0x1100, "hangul"),
-    (0x1200, "other"),
-    (0x1E00, "latin"),
-    (0x1F00, "greek"),
-    (0x2000, "other"),
-    (0x3040, "japanese"),
-    (0x3100, "han"),
-    (0xA000, "other"),
-    (0xAC00, "hangul"),
-    (0xD7B0, "other"),
-    (0xF900, "han"),
-    (0xFB00, "other"),
-)
-_POINTS = tuple(point for point, _ in _STARTS)
-_EAST_ASIAN = frozenset({"han", "japanese", "hangul"})
-_NAMES = {
-    "greek": ("greek",),
-    "cyrillic": ("russian", "ukrainian", "bulgarian", "serbian", "cyrillic"),
-    "hebrew": ("hebrew",),
-    "arabic": ("arabic", "persian", "farsi", "urdu"),
-    "indic": ("hindi", "bengali", "tamil", "telugu", "marathi", "sanskrit", "punjabi", "gujarati"),
-    "thai": ("thai",),
-    "georgian": ("georgian",),
-    "armenian": ("armenian",),
-    "east_asian": ("chinese", "mandarin", "cantonese", "japanese", "korean", "kanji", "hanzi"),
-    "latin": ("english", "french", "german", "spanish", "italian", "portuguese", "latin", "translat"),
-}
+_SUSPICIOUS = 4
+LOOKBACK = 480
+"""Characters in which a switch is found: 99 of 100 are found within these (docs/gates.md), a rare one later."""
 
 
 class LanguageWatcher:
-    """Watches the script of one answer.
+    """Watches the language of one answer.
 
     Args:
-        prompt: what the caller wrote; scripts that it uses, or languages that it names, are lawful.
+        asked: what the caller wrote.
     """
 
-    lookback = 0
+    lookback = LOOKBACK
 
-    def __init__(self, prompt: str) -> None:
-        self._prompt = prompt
-        self._seen: dict[str, int] = {}
+    def __init__(self, asked: Asked | str) -> None:
+        self._asked = Asked.of(asked) if isinstance(asked, str) else asked
+        self._script_allowed = ""
+        self._tally = Tally()
+        self._home = ""
 
     def look(self, window: Window) -> Verdict | None:
-        """Give a change of script, or None."""
-        shares = scripts_of(window.text)
+        """Give a wrong language, or None."""
+        text = window.text
+        if not mostly_ascii(text) and (verdict := self._script(text)) is not None:
+            return verdict
+        tally = self._tally
+        tally.add(text)
+        home = self._home
+        if tally.known < LEAST_WORDS or (home and tally.foreign(home) < _SUSPICIOUS):
+            return None
+        candidates = tally.candidates()
+        if not candidates or home in candidates:
+            return None
+        prompt = self._asked.languages
+        if prompt.allows(candidates[0]):
+            if tally.is_in(candidates[0], ""):
+                self._home = candidates[0]
+            return None
+        return wrong_language(tally, prompt)
+
+    def _script(self, text: str) -> Verdict | None:
+        shares = scripts_of(text)
         letters = sum(shares.values())
-        if letters < _LEAST_LETTERS:
+        if not letters:
             return None
         script = max(shares, key=lambda name: shares[name])
-        before = sum(self._seen.values())
-        is_new = before >= _LEAST_LETTERS and self._seen.get(script, 0) < (1 - _NEARLY_ALL) * before
-        if is_new and shares[script] >= _MOSTLY * letters and not self._is_lawful(script):
-            main = max(self._seen, key=lambda name: self._seen[name])
-            return failed("language", "script", f"the answer changed its script from {main} to {script}")
-        for name, count in shares.items():
-            self._seen[name] = self._seen.get(name, 0) + count
+        if letters >= LEAST_LETTERS and shares[script] >= MOSTLY * letters:
+            if self._script_allowed != script and not self._asked.languages.allows_script(script):
+                return failed(GATE, "script", f"the answer is in {script} letters, which nothing asked for")
+            self._script_allowed = script
         return None
-
-    def _is_lawful(self, script: str) -> bool:
-        """Tell whether the prompt uses or names the script; asked only when an answer has changed to it."""
-        lowered = self._prompt.lower()
-        return script in scripts_of(self._prompt) or any(name in lowered for name in _NAMES.get(script, ()))
-
-
-def scripts_of(text: str) -> dict[str, int]:
-    """Give how many letters of each script a text holds; Chinese, Japanese and Korean count as one, East Asian."""
-    if text.isascii():
-        # Nearly all of it letters: counting them would cost more than it tells.
-        return {"latin": len(text)} if text else {}
-    counts: dict[str, int] = {}
-    for character in text:
-        if character.isalpha():
-            place = bisect_right(_POINTS, ord(character)) - 1
-            script = _STARTS[place][1] if place >= 0 else "other"
-            script = "east_asian" if script in _EAST_ASIAN else script
-            counts[script] = counts.get(script, 0) + 1
-    return counts

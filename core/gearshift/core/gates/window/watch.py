@@ -28,9 +28,12 @@ class Watch:
         "_lookback",
         "_pieces",
         "_seconds",
+        "_since",
         "_size",
         "_tail",
+        "_timed",
         "_tokens",
+        "_waited_s",
         "_watchers",
         "_window_tokens",
         "clean",
@@ -43,6 +46,9 @@ class Watch:
         self._window_tokens = tokens
         self._seconds = seconds
         self._began = now
+        self._since = -1.0
+        self._waited_s = 0.0
+        self._timed = 0
         self._tail = ""
         self._pieces: list[str] = []
         self._size = 0
@@ -56,14 +62,26 @@ class Watch:
 
     def feed(self, text: str, tokens: int, logprobs: Sequence[TokenLogprob], now: float) -> Verdict | None:
         """Take one upstream read; give a hard failure that is certain now, or None."""
+        count = tokens or max(1, len(text) // 4)
+        if self._since >= 0.0:
+            self._waited_s += now - self._since
+            self._timed += count
+        else:
+            self._began = now  # the time to the first token is no part of a window
+        self._since = now
         self._pieces.append(text)
         self._size += len(text)
-        self._tokens += tokens or max(1, len(text) // 4)
+        self._tokens += count
         if logprobs:
             self._logprobs += logprobs
         if self._tokens < self._window_tokens and now - self._began < self._seconds:
             return None
         return self.look(now)
+
+    def resume(self, now: float) -> None:
+        """Begin to wait for the provider again: what passed since the last read was the caller's time, or reasoning."""
+        if self._since >= 0.0:
+            self._since = now
 
     def look(self, now: float) -> Verdict | None:
         """End the window here and show it, however short it is."""
@@ -77,10 +95,12 @@ class Watch:
             end=self._end,
             tokens=self._tokens,
             logprobs=self._logprobs,
-            elapsed_s=now - self._began,
+            waited_s=self._waited_s,
+            timed_tokens=self._timed,
         )
         self._pieces, self._logprobs = [], []
-        self._size = self._tokens = 0
+        self._size = self._tokens = self._timed = 0
+        self._waited_s = 0.0
         self._began = now
         for watcher in self._watchers:
             verdict = watcher.look(window)
