@@ -77,14 +77,7 @@ ENDS: dict[str, Ends] = {
     "server_error": both(K.SERVER),
     "unavailable": both(K.OVERLOAD),
     "overloaded": both(K.OVERLOAD),
-    "empty": Ends(
-        K.EMPTY,
-        K.EMPTY,
-        anthropic=K.CONNECTION,
-        anthropic_unary=K.MALFORMED,
-        ollama=K.CONNECTION,
-        ollama_unary=K.CONNECTION,
-    ),
+    "empty": both(K.EMPTY),
     "html": both(K.MALFORMED),
     "wrong_type": both(TEXT),
     "error_in_stream@4": both(K.OVERLOAD),
@@ -249,7 +242,7 @@ async def test_wrong_type_that_hides_a_stream_is_malformed() -> None:
 async def test_position_before_the_first_and_behind_the_last_token(wire: str) -> None:
     async with calling(PLAN) as caller:
         first = await caller.ask(caller.call(wire, fault="cut@0"))
-        assert (first.answer.text, first.booked.output_tokens) == ("", 0)
+        assert (first.answer.text, first.booked.tokens_written) == ("", 0)
         last = await caller.ask(caller.call(wire, fault="cut@999"))
         assert (last.kind, last.booked.output_tokens) == (FailureKind.CONNECTION, 11)
         half = await caller.ask(caller.call(wire, fault="cut"))
@@ -331,3 +324,11 @@ async def _gone(caller: Caller) -> None:
     with anyio.fail_after(5):
         while caller.simulator.statistics()["connections"]:
             await anyio.sleep(0.001)
+
+
+@pytest.mark.parametrize("wire", ["openai", "voyage", "ollama"])
+async def test_empty_answer_to_an_embedding_is_empty_in_every_format(wire: str) -> None:
+    async with calling(PLAN) as caller:
+        with pytest.raises(ProviderFailure) as caught:
+            await caller.embed(wire, "one", fault="empty")
+    assert caught.value.kind is FailureKind.EMPTY

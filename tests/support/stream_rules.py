@@ -19,7 +19,7 @@ from gearshift.core.events import (
     TextDelta,
     ToolCallFragment,
 )
-from gearshift.core.words import CheckpointPolicy, Outcome, SwitchMode
+from gearshift.core.words import AttemptRole, CheckpointPolicy, Outcome, SwitchMode
 
 
 class Replay:
@@ -32,14 +32,25 @@ class Replay:
         self.switches: list[Switch] = []
         self.retracts: list[Retract] = []
         self.checkpoints: list[int] = []
+        self.committed = ""
+        """The text up to the last checkpoint."""
+        self.committed_in = 0
+        """The attempt in which the first checkpoint came; 0 for none."""
         self.error: RouteError | None = None
         self._live: list[Delta] = []
         self._highest = 0
+        self._retracted_in = 0
+        """The attempt in which the last retract came."""
 
     @property
     def text(self) -> str:
         """The text that stands."""
         return "".join(part.text for delta in self._live for part in delta.parts if isinstance(part, TextDelta))
+
+    @property
+    def live(self) -> list[Delta]:
+        """The deltas that stand."""
+        return self._live
 
     @property
     def reasoning(self) -> str:
@@ -75,7 +86,7 @@ class Replay:
                     assert event.number == len(self.attempts) + 1
                     self.attempts.append(event)
                 case Delta():
-                    assert event.number > self._highest, "numbers must rise"
+                    assert self._highest < event.number < 2**32, "numbers must rise"
                     assert event.parts, "an empty delta"
                     assert event.passed_through <= event.number
                     self._highest = event.number
@@ -84,7 +95,10 @@ class Replay:
                     assert self.started.checkpoints is CheckpointPolicy.WINDOWS
                     assert any(delta.number == event.through for delta in self._live), "a checkpoint names a live delta"
                     assert not self.checkpoints or event.through > self.checkpoints[-1], "checkpoints rise strictly"
+                    self._check_seam(event.through)
                     self.checkpoints.append(event.through)
+                    self.committed = "".join(_text(delta) for delta in self._live if delta.number <= event.through)
+                    self.committed_in = self.committed_in or len(self.attempts)
                 case Retract():
                     assert event.after == 0 or any(delta.number == event.after for delta in self._live)
                     assert not self.checkpoints or event.after >= self.checkpoints[-1], "a commitment was broken"
@@ -93,6 +107,7 @@ class Replay:
                     assert isinstance(following, Delta | Completed), "a retract travels with what replaces it"
                     self._live = [delta for delta in self._live if delta.number <= event.after]
                     self.retracts.append(event)
+                    self._retracted_in = len(self.attempts)
                 case Switch():
                     assert event.mode is not SwitchMode.FAIL
                     self.switches.append(event)
@@ -109,13 +124,28 @@ class Replay:
         numbers = [record.number for record in completion.attempts]
         # The answer to a repeated request id tells of attempts that another stream has shown.
         assert [attempt.number for attempt in self.attempts] in (numbers, [])
+        assert self.text.startswith(self.committed), "what was committed does not stand"
         served = [record for record in completion.attempts if record.served]
+        if served and self.attempts and served[0].number < self._retracted_in == len(self.attempts):
+            last = self.attempts[-1].role is AttemptRole.ANSWER  # a check speaks for the answer before it
+            assert not last or self.switches[-1].mode is SwitchMode.RESTORE, "an earlier answer came back unannounced"
         if completion.outcome is Outcome.FAILED:
             assert not served
             assert self.error is not None, "a failed stream is followed by its status"
         else:
-            assert len(served) == 1
+            assert len(served) == (0 if completion.cached else 1)
         return self.completed
+
+    def _check_seam(self, through: int) -> None:
+        """Check that a checkpoint stands where another model can go on: between a word and the space behind it."""
+        place = next(at for at, delta in enumerate(self._live) if delta.number == through)
+        assert not _text(self._live[place])[-1:].isspace() and _text(self._live[place]), "a seam within white space"
+        behind = "".join(_text(delta) for delta in self._live[place + 1 :])
+        assert behind[:1].isspace(), "a seam within a word"
+
+
+def _text(delta: Delta) -> str:
+    return "".join(part.text for part in delta.parts if isinstance(part, TextDelta))
 
 
 async def replayed(stream: AsyncGenerator[list[Event]]) -> Replay:

@@ -23,13 +23,16 @@ from gearshift.core.course import Try
 from gearshift.core.events import Event, TextDelta
 from gearshift.core.failures import FAILURE_RULES, ProviderFailure
 from gearshift.core.gates import Candidate, Finding, Judgement
+from gearshift.core.gates.asked import Asked
 from gearshift.core.gates.window.document import DocumentWatch
 from gearshift.core.gates.window.throughput import GATE as THROUGHPUT
+from gearshift.core.gates.window.watch import Watch
+from gearshift.core.meter import Meter, meter_of
 from gearshift.core.plan import affordable_output, machine_time_cost, smallest, token_cost
 from gearshift.core.provider import CacheHint, Chunk, ProviderCall, Timeouts
-from gearshift.core.request import JsonOutput, Message, Parameters, ProviderState, ToolCall
-from gearshift.core.resolve import instruction_of
+from gearshift.core.request import JsonOutput, LabelOutput, Message, Parameters, ProviderState, ToolCall
 from gearshift.core.transcript import Transcript
+from gearshift.core.wake import Wake
 from gearshift.core.words import (
     AttemptOutcome,
     AttemptRole,
@@ -85,11 +88,16 @@ class Attempt:
         self.usage: Usage = NO_USAGE
         self.cost: Decimal | None = Decimal(0)
         self.detail = "the caller left before it ended"
-        self._watch = (
-            call.judge.watch(instruction_of(call.request), time.perf_counter()) if self._is_watched() else None
-        )
-        self._document = self._document_watch() if self._watch is not None else None
+        self._watch: Watch | None = None
+        self._document: DocumentWatch | None = None
+        self._meter: Meter | None = None
+        if call.request.stream is not None and step.role is AttemptRole.ANSWER:
+            # An answer that comes whole has no windows to judge.
+            self._watch = call.judge.watch(self._asked(), time.perf_counter())
+            self._document = self._document_watch()
+            self._meter = meter_of(permit, step.planned, call.judge.window_tokens)
         self._passed = 0
+        self._wake: Wake | None = None
         self.made = False
         """Whether the call went upstream."""
         self._ended = False
@@ -116,8 +124,12 @@ class Attempt:
         """Take one upstream read; give what the caller sees of it."""
         now = time.perf_counter()
         self.transcript.add(chunk, now)
-        if self.step.role is AttemptRole.CHECK or not chunk.parts:
+        if self._meter is not None:
+            self._meter.take(chunk)
+        if self.step.role is AttemptRole.CHECK:
             return []
+        if not chunk.parts:
+            return self._look_at_held([], now) if self._wake is not None else []
         composer, watch = self._composer, self._watch
         if watch is not None:
             text = "".join([part.text for part in chunk.parts if isinstance(part, TextDelta)])
@@ -127,20 +139,45 @@ class Attempt:
                     verdict = self._document.feed(text)
                 if verdict is not None:
                     return self._stop(verdict)
+            else:
+                watch.resume(now)  # reasoning is no slow text
         events = composer.feed(chunk.parts, chunk.tokens, now)
-        if composer.due(now):
-            # What is held is judged before it is shown, however short its window is.
-            if watch is not None and (verdict := watch.look(now)) is not None:
-                return [*events, *self._stop(verdict)]  # reasoning has its numbers already
-            events += composer.release()
+        if composer.holding:
+            events = self._look_at_held(events, now)
+            if self.stopped is not None:
+                return events  # reasoning has its numbers already
         if watch is not None and watch.passed != self._passed:
             self._passed = watch.passed
             events += composer.pass_window(watch.clean)
         return events
 
-    def _is_watched(self) -> bool:
-        """Tell whether windows can be judged: an answer that comes whole has none."""
-        return self._call.request.stream is not None and self.step.role is AttemptRole.ANSWER
+    def resume(self) -> None:
+        """Note that the caller has taken what it was given, and the provider is waited for again."""
+        if self._watch is not None:
+            self._watch.resume(time.perf_counter())
+
+    def hush(self) -> None:
+        """Do not wake the adapter any more."""
+        if self._wake is not None:
+            self._wake.cancel()
+
+    def _look_at_held(self, events: list[Event], now: float) -> list[Event]:
+        """Judge and release what is held once it is due; until then see to it that this is noticed without a read."""
+        composer, watch, wake = self._composer, self._watch, self._wake
+        if composer.due(now):
+            self.hush()
+            # What is held is judged before it is shown, however short its window is.
+            if watch is not None and (verdict := watch.look(now)) is not None:
+                return [*events, *self._stop(verdict)]
+            events += composer.release()
+        elif wake is not None and not wake.is_set and (left := composer.hold_left(now)) is not None:
+            wake.after(left)  # again, where a timer rang a little early
+        return events
+
+    def _asked(self) -> Asked:
+        """Give what the answer is compared with; nothing is joined before a gate looks."""
+        call = self._call
+        return Asked(call.prompt, call.request.messages, call.resolved.output)
 
     def _document_watch(self) -> DocumentWatch | None:
         """Give what watches a JSON answer; where tools are allowed, text may be something else than the document."""
@@ -177,7 +214,11 @@ class Attempt:
             self.failure = ProviderFailure(FailureKind.EMPTY, "the answer held neither text nor a tool call")
             complete = False
         failure = self.failure
-        self.usage = transcript.used(self.step.planned.input_tokens, failure, ended=complete and self.stopped is None)
+        ended = complete and self.stopped is None
+        if ended and transcript.usage is not None:  # most calls, whose input need not be estimated
+            self.usage = transcript.usage
+        else:
+            self.usage = transcript.used(self.step.planned.input_tokens, failure, ended=ended)
         self.cost = self._price()
         if failure is not None:
             self.outcome = AttemptOutcome.FAILED
@@ -277,6 +318,7 @@ class Attempt:
                 length_asked=call.request.parameters.max_tokens is not None,
                 schema=call.schema,
                 restricted=call.resolved.resolution.sensitivity is Sensitivity.RESTRICTED,
+                asked=self._asked() if call.judge.check_coherence and not isinstance(output, LabelOutput) else None,
             )
         )
         passed = self.judgement.finding is Finding.ACCEPT
@@ -311,10 +353,19 @@ class Attempt:
                 idle_s=timeouts.idle_s,
                 total_s=min(timeouts.total_s, whole),
             )
+        if streaming and 0 < call.judge.stall_s < timeouts.idle_s:
+            timeouts = Timeouts(
+                connect_s=timeouts.connect_s,
+                first_token_s=timeouts.first_token_s,
+                idle_s=call.judge.stall_s,
+                total_s=timeouts.total_s,
+            )
         hint = CacheHint.NONE
         if call.prompt_key and Feature.CACHE_CONTROL in features:
             prefix_tokens = int(len(call.prompt.static) / model.characters_per_token)
             hint = self._runner.reuse.hint(model, call.prompt_key, prefix_tokens, time.monotonic())
+        if streaming and step.role is AttemptRole.ANSWER and self._composer.holds_for_a_time:
+            self._wake = Wake()
         return ProviderCall(
             model=model,
             account=self.permit.account,
@@ -333,6 +384,7 @@ class Attempt:
             cache=hint,
             cache_key=call.cache_key,
             extra_body=stage.extra_body,
+            wake=self._wake,
         )
 
     def _parameters(self) -> Parameters:

@@ -19,7 +19,7 @@ from decimal import Decimal
 import anyio
 from msgspec import structs
 
-from gearshift.core.admission import Admission, Amounts, AnyBucket, Permit, Refusal
+from gearshift.core.admission import ASK, Admission, Amounts, AnyBucket, Permit, Refusal
 from gearshift.core.answer import (
     NO_USAGE,
     Answer,
@@ -32,7 +32,6 @@ from gearshift.core.answer import (
     Verdict,
 )
 from gearshift.core.attempt import Attempt
-from gearshift.core.blueprint import Stage
 from gearshift.core.call import PreparedCall
 from gearshift.core.composer import Composer, digest_of
 from gearshift.core.config.model import RetryConfig
@@ -41,6 +40,7 @@ from gearshift.core.errors import ChainExhaustedError, DeadlineError, NotAccepte
 from gearshift.core.estimate import Estimator
 from gearshift.core.events import AttemptStarted, Completed, Event, Started, Switch
 from gearshift.core.failures import FAILURE_RULES, ProviderFailure
+from gearshift.core.flight import Horizon
 from gearshift.core.gates import Finding, Judgement
 from gearshift.core.observer import Observer
 from gearshift.core.pace import Pacer
@@ -53,6 +53,7 @@ from gearshift.core.words import (
     AttemptOutcome,
     AttemptRole,
     CheckpointPolicy,
+    FailureKind,
     Outcome,
     SwitchMode,
     TaskType,
@@ -64,6 +65,8 @@ DEADLINE_SLACK_S = 0.005
 _DEFAULT_HOLD_TOKENS = 32
 _DEFAULT_HOLD_MS = 400
 
+_TIMEOUTS = (FailureKind.CONNECT_TIMEOUT, FailureKind.FIRST_TOKEN_TIMEOUT, FailureKind.TOTAL_TIMEOUT)
+_NO_CHECKPOINTS = (CheckpointPolicy.NONE, "nobody sees a unary answer before its end")
 _UNSEEN = Composer(hold_all=True, hold_tokens=0, hold_s=0.0, reasoning=False)
 """Of all unary calls: nothing is ever fed to it, so that it has nothing to show and nothing to take back."""
 
@@ -89,35 +92,49 @@ class ChainRunner:
         # Most observers hear one thing only; what they do not want to hear is not said.
         self.heard_starts = [each.attempt_starting for each in observers if _hears(each, "attempt_starting")]
         self.heard_ends = [
-            (each.attempt_ended if _hears(each, "attempt_ended") else None, each.call_ended) for each in observers
+            (each.attempt_ended if _hears(each, "attempt_ended") else None, each.call_ended)
+            for each in observers
+            if _hears(each, "attempt_ended") or _hears(each, "call_ended")
         ]
         self.retry = retry
         self.chance = chance
 
-    def stream(self, call: PreparedCall) -> AsyncGenerator[list[Event]]:
+    def stream(self, call: PreparedCall, horizon: Horizon | None = None) -> AsyncGenerator[list[Event]]:
         """Give the call's events, one list an upstream read.
+
+        Args:
+            call: what to run.
+            horizon: of a call that is shared: moves its end away.
 
         Raises:
             ChainExhaustedError, NotAcceptedError, RateLimitedError, DeadlineError: after `Completed`, when there is no
                 answer to give.
 
         """
-        return _Run(self, call).events()
+        run = _Run(self, call)
+        if horizon is not None:
+            horizon.attach(run.extend)
+        return run.events()
 
-    def answer(self, call: PreparedCall) -> Awaitable[Answer]:
-        """Give a unary call's answer: what its events would fold to.
+    def answer(self, call: PreparedCall, horizon: Horizon | None = None) -> Awaitable[Answer]:
+        """Give a unary call's answer: what its events would fold to; `horizon` as in `stream`.
 
         Raises:
             ChainExhaustedError, NotAcceptedError, RateLimitedError, DeadlineError: there is none to give.
 
         """
-        return _Run(self, call).answer()
+        run = _Run(self, call)
+        if horizon is not None:
+            horizon.attach(run.extend)
+        return run.answer()
 
     async def admit(self, step: Try, amounts: Amounts, buckets: Sequence[AnyBucket]) -> Permit | Refusal:
         """Reserve what an attempt is expected to take, waiting for it where that is worth it; then keep the pace."""
         stage, excluded, began = step.planned.stage, step.excluded, time.monotonic()
         permit = self.admission.admit_nowait(stage, amounts, buckets, excluded=excluded)
-        if isinstance(permit, Refusal) and permit.reason == "limit" and _worth_waiting(permit.wait_s, step.wait_s):
+        if isinstance(permit, Refusal) and (
+            permit.reason == ASK or (permit.reason == "limit" and _worth_waiting(permit.wait_s, step.wait_s))
+        ):
             permit = await self.admission.admit(stage, amounts, buckets, excluded=excluded, until=began + step.wait_s)
         if isinstance(permit, Permit) and permit.guard.pacer is not None:
             return await _paced(permit, permit.guard.pacer, began, step.budget_s)
@@ -126,6 +143,9 @@ class ChainRunner:
 
 class _Run:
     """The state of one call."""
+
+    _cut_short = 0
+    """The attempt that ran when somebody with a later deadline came to wait for the call too."""
 
     def __init__(self, runner: ChainRunner, call: PreparedCall) -> None:
         self._runner = runner
@@ -139,10 +159,10 @@ class _Run:
             max_cost_usd=call.caps.max_cost_usd,
             ends_at=call.ends_at,
         )
-        stream, checkpoints = call.stream, call.checkpoints()
-        self._checkpoints = checkpoints
         self._is_shown = call.request.stream is not None
         if self._is_shown:
+            stream, checkpoints = call.stream, call.checkpoints()
+            self._checkpoints = checkpoints
             tokens = _DEFAULT_HOLD_TOKENS if stream.hold_back_tokens is None else stream.hold_back_tokens
             hold_ms = _DEFAULT_HOLD_MS if stream.hold_back_ms is None else stream.hold_back_ms
             self._composer = Composer(
@@ -153,6 +173,7 @@ class _Run:
                 commit=checkpoints[0] is CheckpointPolicy.WINDOWS,
             )
         else:
+            self._checkpoints = _NO_CHECKPOINTS
             self._composer = _UNSEEN
         self._attempts: list[Attempt] = []
         self._candidates: list[Attempt] = []
@@ -160,6 +181,13 @@ class _Run:
         self._error: RouteError | None = None
         self._completion: Completion | None = None
         self._recorded = False
+
+    def extend(self, ends_at: float) -> None:
+        """Let the call go on until then, if that is later; an attempt that runs keeps its timeouts, and is made again."""
+        if ends_at > self._call.ends_at:
+            self._call = structs.replace(self._call, ends_at=ends_at)
+            self._course.extend(ends_at)
+            self._cut_short = len(self._attempts)
 
     async def events(self) -> AsyncGenerator[list[Event]]:
         call, course = self._call, self._course
@@ -182,7 +210,7 @@ class _Run:
                         yield batch
                         batch = []
                     await anyio.sleep(step.delay_s)
-                permit = await self._admit(step)
+                permit = self._admit_at_once(step) or await self._admit(step)
                 if isinstance(permit, Refusal):
                     step = course.refused(permit.reason, permit.limit, permit.wait_s, time.monotonic())
                     continue
@@ -196,6 +224,7 @@ class _Run:
                             events = attempt.take(chunk)
                             if events:
                                 yield events
+                                attempt.resume()
                             if attempt.stopped is not None:
                                 break
                     attempt.end()
@@ -203,6 +232,7 @@ class _Run:
                     attempt.failure = failure
                 finally:
                     # Runs also when the caller leaves; nothing is awaited, so that nothing can be lost.
+                    attempt.hush()
                     attempt.settle()
                     course.spend(attempt.cost)
                 step = self._next(attempt, batch)
@@ -225,7 +255,7 @@ class _Run:
             while isinstance(step, Try):
                 if step.delay_s:
                     await anyio.sleep(step.delay_s)
-                permit = await self._admit(step)
+                permit = self._admit_at_once(step) or await self._admit(step)
                 if isinstance(permit, Refusal):
                     step = course.refused(permit.reason, permit.limit, permit.wait_s, time.monotonic())
                     continue
@@ -259,6 +289,13 @@ class _Run:
 
     # -- one attempt -------------------------------------------------------------------------------------------------
 
+    def _admit_at_once(self, step: Try) -> Permit | None:
+        """Give leave where nothing limits the attempt, as for most calls; None leaves the question to `_admit`."""
+        call, stage = self._call, step.planned.stage
+        if call.buckets or not_allowed(stage, call.resolved.resolution.sensitivity, call.caps) is not None:
+            return None
+        return self._runner.admission.unlimited(stage, step.excluded)
+
     async def _admit(self, step: Try) -> Permit | Refusal:
         """Reserve what the attempt is expected to take, waiting for it as long as the step allows."""
         stage, planned = step.planned.stage, step.planned
@@ -271,8 +308,11 @@ class _Run:
 
     def _begin(self, step: Try, permit: Permit, batch: list[Event]) -> Attempt:
         call, composer = self._call, self._composer
-        stage = step.planned.stage
         self._course.begun()
+        number = len(self._attempts) + 1
+        if not self._is_shown:
+            return Attempt(self._runner, call, composer, step, permit, number, "")
+        stage = step.planned.stage
         prefix = ""
         if step.role is AttemptRole.ANSWER:
             if self._left is not None and composer.shows_content:
@@ -282,11 +322,9 @@ class _Run:
             elif call.stream.mode is SwitchMode.CONTINUE and composer.committed:
                 prefix = composer.committed_text()
             composer.begin(prefix=prefix)
-        number = len(self._attempts) + 1
-        if self._is_shown:
-            batch.append(
-                AttemptStarted(number=number, stage=stage.ref, role=step.role, cause=step.cause, detail=step.detail)
-            )
+        batch.append(
+            AttemptStarted(number=number, stage=stage.ref, role=step.role, cause=step.cause, detail=step.detail)
+        )
         way_up = self._course.may_escalate and not call.request.policy.no_escalation
         return Attempt(self._runner, call, composer, step, permit, number, prefix, has_way_up=way_up)
 
@@ -319,7 +357,10 @@ class _Run:
         told = FAILURE_RULES[failure.kind].told
         if self._composer.shows_content and not self._may_switch():
             return Finish("kept", told)
-        step = self._course.failed(failure, attempt.permit.account.name, now, self._runner.chance.random())
+        if attempt.number == self._cut_short and failure.kind in _TIMEOUTS:
+            step = self._course.once_more("the first caller's deadline cut it short, and another waits for longer", now)
+        else:
+            step = self._course.failed(failure, attempt.permit.account.name, now, self._runner.chance.random())
         if isinstance(step, Try):
             self._leave(attempt, told)
         return step
@@ -439,6 +480,8 @@ class _Run:
         keeps = self._is_shown and self._call.stream.mode is SwitchMode.FAIL and self._composer.shows_content
         if keeps and last is not self._attempts[-1]:
             return None  # what was sent is kept, whatever an earlier attempt had
+        if self._composer.committed and last is not self._attempts[-1]:
+            return None  # what was committed is not that answer's, and is not taken back for it
         if last is not None and (step.reason == "accepted" or self._composer.committed):
             return last
         best: Attempt | None = None
@@ -487,7 +530,7 @@ class _Run:
     def _cost(self, served: Attempt | None, total: Decimal | None) -> Cost:
         if served is None:
             return Cost(total_usd=total)
-        stage, own = strongest(self._call.resolved.chain.stages), served.step.planned.stage
+        stage, own = self._call.strongest, served.step.planned.stage
         usage = served.usage
         if stage is own and not (usage.cache_read_tokens or usage.cache_write_tokens):
             price = served.cost  # it is the strongest itself, and nothing came from a cache
@@ -609,13 +652,6 @@ def _same(first: Attempt, second: Attempt) -> bool:
 
 def _uncached(usage: Usage) -> Usage:
     """Give the usage as another model would have had it: nothing read from or written to a cache."""
+    if not (usage.cache_read_tokens or usage.cache_write_tokens):
+        return usage
     return Usage(input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, source=usage.source)
-
-
-def strongest(stages: Sequence[Stage]) -> Stage:
-    """Give the chain's strongest stage: the highest capability, the later one on a tie."""
-    best = stages[0]
-    for stage in stages:
-        if stage.ref.capability >= best.ref.capability:
-            best = stage
-    return best

@@ -103,6 +103,11 @@ class Composer:
         return not self._open
 
     @property
+    def holds_for_a_time(self) -> bool:
+        """Whether this attempt's text is held, and only until it is old enough."""
+        return not (self._open or self._hold_all)
+
+    @property
     def released(self) -> str:
         """The live text, as the caller has it once a pending retraction is done."""
         return "".join(text for _, text in self._live)
@@ -163,13 +168,23 @@ class Composer:
             self._first_at is not None and now - self._first_at >= self._hold_s
         )
 
-    def release(self) -> list[Event]:
-        """Release what is held and hold nothing more of this attempt."""
+    def hold_left(self, now: float) -> float | None:
+        """Give the seconds until held text is due by its age alone; None when there is none, or when age does not count."""
+        if self._open or self._first_at is None or not self._held:
+            return None
+        return max(0.0, self._first_at + self._hold_s - now)
+
+    def release(self, *, is_last: bool = False) -> list[Event]:
+        """Release what is held and hold nothing more of this attempt, but for a seam that is not seen yet.
+
+        Args:
+            is_last: nothing more will come.
+        """
         self._open = True
         held, self._held = self._held, []
         if not held:
             return []
-        events = self._release(held)
+        events = self._release(held, is_last=is_last)
         self._passed = self._next - 1
         return events
 
@@ -206,7 +221,7 @@ class Composer:
             self._retract = None
             self._held = []
             return []
-        return self.release()
+        return self.release(is_last=True)
 
     def continued(self, text: str) -> str:
         """Give a continuation's text as it stands in the answer, joined as its beginning was when that was released."""
@@ -219,7 +234,7 @@ class Composer:
         """End the attempt that stands: release what is held, resend what differs from its final text."""
         if not self._sent and not self._prefix:
             return self._whole(final, tool_calls)
-        events = self.release()
+        events = self.release(is_last=True)
         if self._retract is not None:
             events += self._retraction()
         if self._prefix + "".join(self._sent) != final:
@@ -244,12 +259,12 @@ class Composer:
             return self._release(parts)
         return self._retraction() if self._retract is not None else []
 
-    def _release(self, parts: Sequence[DeltaPart]) -> list[Event]:
+    def _release(self, parts: Sequence[DeltaPart], *, is_last: bool = False) -> list[Event]:
         text = "".join([part.text for part in parts if isinstance(part, TextDelta)])
         if self._prefix and not self._sent:
             before, cut = seam(self._prefix, text)
-            if not text[cut:].strip():
-                # The seam is not seen until a visible character has come.
+            if not text[cut:].strip() or (not is_last and _may_overlap(self._prefix, text)):
+                # The seam is not seen until a visible character has come, and one that the ending does not have there.
                 self._held = [*parts, *self._held]
                 return []
             self._seam = before, cut
@@ -304,6 +319,13 @@ def seam(standing: str, continuation: str) -> tuple[str, int]:
             break
     rest = continuation[cut : cut + 1]
     return "" if not rest or rest.isspace() else " ", cut
+
+
+def _may_overlap(standing: str, continuation: str) -> bool:
+    """Tell whether what follows may yet make an overlap of a continuation's beginning."""
+    tail, bare = standing[-_LONGEST_OVERLAP:], continuation.lstrip()
+    place = tail.find(bare)
+    return 0 <= place <= len(tail) - max(_LEAST_OVERLAP, len(bare) + 1)
 
 
 def digest_of(text: str, tool_calls: Sequence[ToolCall]) -> str:

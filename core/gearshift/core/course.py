@@ -7,7 +7,6 @@ attempts, hops, cost or time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 
 from msgspec import Struct
@@ -67,8 +66,7 @@ class Finish(Struct, frozen=True):
 Step = Try | Finish
 
 
-@dataclass(slots=True)
-class _Place:
+class _Place(Struct):
     index: int = 0
     retries: int = 0
     looked_again: bool = False
@@ -111,6 +109,10 @@ class Course:
         """Stages left without an attempt: stage, reason, detail."""
         self.soonest_s: float | None = None
         """The shortest wait that a limit or provider asked for."""
+
+    def extend(self, ends_at: float) -> None:
+        """Let the call go on for longer: somebody with a later deadline waits for it too."""
+        self._ends_at = ends_at
 
     def begin(self, now: float) -> Step:
         """Give the first step."""
@@ -174,6 +176,10 @@ class Course:
     def again(self, now: float) -> Step:
         """Give the next batch on the same stage: it counts towards no cap on attempts, since nothing failed."""
         return self._try(self._place.index, AttemptCause.FIRST, "the next batch", now, counted=False)
+
+    def once_more(self, detail: str, now: float) -> Step:
+        """Try the same stage again, which is not to blame for how its attempt ended."""
+        return self._try(self._place.index, AttemptCause.RETRY, detail, now)
 
     def look_again(self, now: float) -> Try | None:
         """Give the second look, or None when it is not worth it: it must cost at most a quarter of the next stage."""

@@ -1,12 +1,16 @@
 """What one attempt has written so far.
 
 Rules: pure. The final text is what the caller is to have: the label itself, or the JSON without fences around it.
-Usage that the provider did not report is estimated from what reached us, and says so.
+Usage is the provider's own count where that covers all that came; else output is counted, where every frame was one
+token, or estimated from what reached us. Its source is the least trusted of its parts', so that it is `counted` only where
+the input was reported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+
+from msgspec import structs
 
 from gearshift.core.answer import NO_USAGE, Usage
 from gearshift.core.events import ReasoningDelta, TextDelta
@@ -37,6 +41,8 @@ class Transcript:
 
     __slots__ = (
         "_calls",
+        "_is_counted",
+        "_is_stale",
         "_texts",
         "finish_reason",
         "first_token_at",
@@ -59,6 +65,10 @@ class Transcript:
         self.label_probabilities: Mapping[str, float] | None = None
         self.notes: tuple[str, ...] = ()
         self.tokens = 0
+        self._is_counted = True
+        """Whether `tokens` is all that was written."""
+        self._is_stale = False
+        """Whether something was written after `usage` was counted."""
         self.reasoning_characters = 0
         self.first_token_at: float | None = None
 
@@ -77,11 +87,19 @@ class Transcript:
                     call[0] = call[0] or part.id
                     call[1] = call[1] or part.name
                     call[2] += part.arguments
+            if chunk.uncounted or not chunk.tokens:
+                self._is_counted = False
+            self._is_stale = True
+        elif chunk.uncounted:
+            self._is_counted = False
         self.tokens += chunk.tokens
         if chunk.logprobs:
             self.logprobs += chunk.logprobs
         if chunk.usage is not None:
             self.usage = chunk.usage
+            self._is_stale = chunk.stale
+        elif chunk.stale:
+            self._is_stale = True
         if chunk.finish_reason is not None:
             self.finish_reason = chunk.finish_reason
         if chunk.provider_state is not None:
@@ -129,18 +147,22 @@ class Transcript:
 
         """
         usage = self.usage
-        if usage is not None and ended:
-            return usage
+        # We left while it was writing: what was on its way then is billed, and nobody here has seen it.
+        left = failure is None and not ended and self.finish_reason is None
+        if usage is not None and (ended or not self._is_stale):
+            return structs.replace(usage, source=UsageSource.ESTIMATED) if left else usage
         written = sum(map(len, self._texts)) + sum(len(call[2]) for call in self._calls.values())
-        if usage is None and not written and not self.reasoning_characters:
+        if usage is None and not written and not self.reasoning_characters and not self.tokens:
             free = failure is not None and (
                 not failure.sent or failure.kind in _NEVER_BILLED or (failure.status or 0) >= _ERROR_STATUS
             )
             return NO_USAGE if free else Usage(input_tokens=input_estimate, source=UsageSource.ESTIMATED)
-        output = max(self.tokens, 0) or (written + self.reasoning_characters + 3) // 4
+        output = self.tokens
+        if not self._is_counted:  # then it is the least that was written
+            output = max(output, (written + self.reasoning_characters + 3) // 4)
         if usage is None:
             return Usage(input_tokens=input_estimate, output_tokens=output, source=UsageSource.ESTIMATED)
-        # Reported at the start (Anthropic's message_start): its input counts, its output is what had come by then.
+        # Reported at the start (Anthropic's message_start): its input stands, its output is what had come by then.
         return Usage(
             input_tokens=usage.input_tokens,
             output_tokens=max(output, usage.output_tokens),
@@ -148,5 +170,5 @@ class Transcript:
             cache_read_tokens=usage.cache_read_tokens,
             reasoning_tokens=usage.reasoning_tokens,
             cache_write_1h_tokens=usage.cache_write_1h_tokens,
-            source=UsageSource.ESTIMATED,
+            source=UsageSource.COUNTED if self._is_counted and not left else UsageSource.ESTIMATED,
         )

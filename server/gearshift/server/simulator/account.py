@@ -28,6 +28,7 @@ class Entry:
         fault: as it was meant; `applied` is False when it made no sense for this request.
         status: of the response; 0 when there was none.
         input_tokens / output_tokens: what is billed: output as far as it was generated.
+        cached_tokens: of the input, what the provider's cache had.
         tokens: of the whole answer.
         tokens_written: of which frames were given to the socket whole, a duplicate once more.
         bytes_written: of the response.
@@ -50,6 +51,7 @@ class Entry:
     status: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int = 0
     tokens: int = 0
     tokens_written: int = 0
     frames_written: int = 0

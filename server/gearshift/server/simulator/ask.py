@@ -21,7 +21,7 @@ class Ask:
         max_tokens: most tokens of the answer; None is no limit.
         labels: the answer must be one of these.
         schema: the answer must be JSON that fits; `json` alone asks for any JSON object.
-        counts: the client wants its tokens counted in a stream.
+        counts: the client wants its tokens counted in a stream; `counts_each`, in every frame of it.
         dimensions: of the vectors; None is the model's own.
     """
 
@@ -36,6 +36,7 @@ class Ask:
     json: bool = False
     logprobs: bool = False
     counts: bool = True
+    counts_each: bool = False
     dimensions: int | None = None
     stops: tuple[str, ...] = ()
 

@@ -50,6 +50,8 @@ class PricePlan(_Section, frozen=True, kw_only=True):
 
     input_usd: Usd = Decimal(0)
     output_usd: Usd = Decimal(0)
+    cache_read_usd: Usd | None = None
+    """For input that the provider's cache had; unset costs as input."""
 
     @property
     def rates(self) -> Rates:
@@ -58,7 +60,7 @@ class PricePlan(_Section, frozen=True, kw_only=True):
         Raises:
             ValueError: a price is finer than six decimals.
         """
-        return Rates(input_usd=self.input_usd, output_usd=self.output_usd)
+        return Rates(input_usd=self.input_usd, output_usd=self.output_usd, cache_read_usd=self.cache_read_usd)
 
 
 class ModelPlan(_Section, frozen=True, kw_only=True):
@@ -107,6 +109,8 @@ class ProviderPlan(_Section, frozen=True, kw_only=True):
     """Whether log-probabilities are given when they are asked for; Anthropic has none."""
     usage: UsageWord = "end"
     """When tokens are counted: at the end, with every token (`cumulative`), or never (`none`)."""
+    cached: Share = 0.0
+    """Share of each prompt's tokens that the provider's cache has; OpenAI's and Anthropic's formats tell of it."""
     tokens_per_frame: Annotated[int, Meta(ge=1, le=1000)] = 1
     write_bytes: Annotated[int, Meta(ge=0, le=65_536)] = 0
     """Cut every write into pieces of so many bytes, to try readers; 0 leaves frames whole."""

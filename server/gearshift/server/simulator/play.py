@@ -82,6 +82,7 @@ class Play:
         for frame in wire.opening(reply):
             if not await self._frame(frame):
                 return self._left()
+        self._entry.output_tokens = min(wire.drawn(reply), len(tokens))
         frame = b""
         for start, end in _groups(len(tokens), at, self._stage.tokens_per_frame):
             if not await self._connection.wait(self._delay(start, at)):
@@ -89,7 +90,7 @@ class Play:
             if start == at and (ended := await self._strike(reply, frame)) is not None:
                 return ended
             frame = wire.tokens(reply, tokens[start:end], start)
-            self._entry.output_tokens = end
+            self._entry.output_tokens = max(end, self._entry.output_tokens)
             if not await self._frame(frame):
                 return self._left()
             self._last_tokens = end - start
@@ -314,8 +315,9 @@ class Play:
         entry = self._entry
         entry.end = entry.end or "dropped"
         entry.bytes_written = self._connection.written - self._before
-        given, made = self._stage.rates.pico[:2]
-        entry.billed_usd = from_pico(entry.input_tokens * given + entry.output_tokens * made)
+        given, made, _, _, read = self._stage.rates.pico
+        cached = entry.cached_tokens = min(entry.cached_tokens, entry.input_tokens)
+        entry.billed_usd = from_pico((entry.input_tokens - cached) * given + cached * read + entry.output_tokens * made)
 
 
 def _groups(tokens: int, at: int, size: int) -> Iterator[tuple[int, int]]:

@@ -42,6 +42,8 @@ _WIRES: Mapping[str, Callable[[], Wire]] = {
     "voyage": VoyageWire,
 }
 _MOST_KEYS = 100_000
+_CACHING = frozenset({"openai", "anthropic"})
+"""Wire formats that tell how much of the input a cache had."""
 _CREATED = 1_767_225_600
 """When answers say they were made: always the same time, so that equal answers have equal bytes."""
 
@@ -134,6 +136,7 @@ class SimulatedProvider:
         input_tokens = prompt_tokens(ask.characters, plan.characters_per_token)
         counted = plan.usage != "none" and (applied is None or applied.kind is not FaultKind.NO_USAGE)
         answer = Answer(tokens=()) if ask.form is Form.EMBED else self._made(ask, model, received, chosen, applied)
+        cached = int(input_tokens * plan.cached) if wire.name in _CACHING and ask.form is not Form.EMBED else 0
         entry = Entry(
             id=self._books.next_id(),
             provider=self.name,
@@ -147,6 +150,7 @@ class SimulatedProvider:
             tokens=len(answer.tokens),
             right=answer.right,
             usage_told=counted,
+            cached_tokens=cached,
         )
         play = Play(
             Stage(
@@ -175,6 +179,7 @@ class SimulatedProvider:
                 logprobs=plan.logprobs and ask.logprobs,
                 draws=chosen.draws.of("id"),
                 created=_CREATED,
+                cached_tokens=entry.cached_tokens,
             )
             return await (play.stream(reply) if ask.form is Form.STREAM else play.whole(reply))
 

@@ -36,6 +36,7 @@ class Reply:
     logprobs: bool
     draws: Draws
     created: int
+    cached_tokens: int = 0
 
 
 class Route(Enum):
@@ -74,6 +75,10 @@ class Wire(Protocol):
 
     def opening(self, reply: Reply) -> list[bytes]:
         """Give the frames before the first token."""
+        ...
+
+    def drawn(self, reply: Reply) -> int:
+        """Give the tokens that the opening says were generated: they are billed though none was sent."""
         ...
 
     def tokens(self, reply: Reply, tokens: Sequence[Token], written: int) -> bytes:

@@ -86,10 +86,13 @@ class AnthropicWire:
         """Give the message's start, the text block's start, and a ping."""
         start = _message(reply, [], None)
         if reply.usage is not UsageStyle.NONE:
-            # The first token has been drawn when the message starts; who counts every frame counts from 0.
-            start["usage"] = _usage(reply, 0 if reply.usage is UsageStyle.CUMULATIVE else 1)
+            start["usage"] = _usage(reply, self.drawn(reply))
         block: Fields = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
         return [_event({"type": "message_start", "message": start}), _event(block), _event({"type": "ping"})]
+
+    def drawn(self, reply: Reply) -> int:
+        """Give 1: the first token has been drawn when the message starts; who counts every frame counts from 0."""
+        return int(reply.usage is UsageStyle.END)
 
     def tokens(self, reply: Reply, tokens: Sequence[Token], written: int) -> bytes:
         """Give a text delta."""
@@ -173,9 +176,9 @@ def _message_delta(reply: Reply, reason: str | None, written: int) -> Fields:
 
 def _usage(reply: Reply, written: int) -> Fields:
     return {
-        "input_tokens": reply.input_tokens,
+        "input_tokens": reply.input_tokens - reply.cached_tokens,
         "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": 0,
+        "cache_read_input_tokens": reply.cached_tokens,
         "output_tokens": written,
     }
 

@@ -91,6 +91,10 @@ class OllamaWire:
         """Give nothing: the first token opens the stream."""
         return []
 
+    def drawn(self, reply: Reply) -> int:
+        """Give 0: nothing is counted before the first token."""
+        return 0
+
     def tokens(self, reply: Reply, tokens: Sequence[Token], written: int) -> bytes:
         """Give a line of text."""
         return encoded(_line(reply, tokens, done=False)) + b"\n"

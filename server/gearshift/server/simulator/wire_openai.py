@@ -2,7 +2,7 @@
 
 Source: https://platform.openai.com/docs/api-reference/chat and its dialects (vLLM's `structured_outputs` and
 `continue_final_message`, llama.cpp's `grammar`, DeepSeek's `prefix`); with usage `cumulative` every frame counts, as
-with vLLM's `continuous_usage_stats`.
+where vLLM's `continuous_usage_stats` asks for it.
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ class OpenAiWire:
         wanted = mapping(fields.get("response_format")) or {}
         schema = (mapping(wanted.get("json_schema")) or {}).get("schema") or spoken_schema(system)
         maximum = count_of(fields.get("max_completion_tokens"))
+        options = mapping(fields.get("stream_options")) or {}
         return Ask(
             form=Form.STREAM if fields.get("stream") is True else Form.UNARY,
             model=model,
@@ -87,13 +88,18 @@ class OpenAiWire:
             schema=schema,
             json=wanted.get("type") in ("json_object", "json_schema"),
             logprobs=fields.get("logprobs") is True,
-            counts=(mapping(fields.get("stream_options")) or {}).get("include_usage") is True,
+            counts=options.get("include_usage") is True,
+            counts_each=options.get("continuous_usage_stats") is True,
             stops=stops_of(fields.get("stop")),
         )
 
     def opening(self, reply: Reply) -> list[bytes]:
         """Give the frame that names the role."""
         return [self._frame(reply, {"role": "assistant", "content": "", "refusal": None}, written=0)]
+
+    def drawn(self, reply: Reply) -> int:
+        """Give 0: nothing is counted before the first token."""
+        return 0
 
     def tokens(self, reply: Reply, tokens: Sequence[Token], written: int) -> bytes:
         """Give the frame of some tokens."""
@@ -162,7 +168,8 @@ class OpenAiWire:
         logprobs = _logprobs(tokens) if tokens and reply.logprobs else None
         choice: Fields = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
         frame: Fields = {**_chunk(reply), "choices": [choice]}
-        if reply.usage is UsageStyle.CUMULATIVE:
+        each = reply.usage is UsageStyle.END and reply.ask.counts and reply.ask.counts_each
+        if reply.usage is UsageStyle.CUMULATIVE or each:
             frame["usage"] = _usage(reply, written)
         return sse(frame)
 
@@ -215,7 +222,7 @@ def _usage(reply: Reply, written: int) -> Fields:
         "prompt_tokens": reply.input_tokens,
         "completion_tokens": written,
         "total_tokens": reply.input_tokens + written,
-        "prompt_tokens_details": {"cached_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": reply.cached_tokens},
         "completion_tokens_details": {"reasoning_tokens": 0},
     }
 
