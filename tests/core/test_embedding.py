@@ -218,7 +218,7 @@ async def test_a_spent_limit_says_how_long_to_wait() -> None:
     made = engine(blueprint(stage(0, limits=LimitsConfig(requests_per_minute=1))), [[_WELL]])
     await made.router.embed(embed())
     with anyio.fail_after(5), pytest.raises(RateLimitedError) as caught:
-        await made.router.embed(embed())
+        await made.router.embed(embed(("b",)))
     assert caught.value.retry_after_s > 10
 
 

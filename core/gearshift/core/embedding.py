@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -29,14 +29,26 @@ from gearshift.core.answer import (
     Verdict,
 )
 from gearshift.core.blueprint import Blueprint, ChainPolicy, Stage
+from gearshift.core.cache.vectors import Vector, VectorCache
 from gearshift.core.catalogue import Feature, Model
-from gearshift.core.chain import DEADLINE_SLACK_S, ChainRunner, strongest
+from gearshift.core.chain import DEADLINE_SLACK_S, ChainRunner
 from gearshift.core.course import Course, Finish, Step, Try
 from gearshift.core.errors import ChainExhaustedError, DeadlineError, RateLimitedError, RouteError
 from gearshift.core.estimate import Estimator
 from gearshift.core.failures import FAILURE_RULES, ProviderFailure
+from gearshift.core.merging import Merger
 from gearshift.core.observer import CallContext
-from gearshift.core.plan import Caps, Needs, Plan, PlannedStage, machine_time_cost, not_allowed, plan, token_cost
+from gearshift.core.plan import (
+    Caps,
+    Needs,
+    Plan,
+    PlannedStage,
+    machine_time_cost,
+    not_allowed,
+    plan,
+    strongest,
+    token_cost,
+)
 from gearshift.core.prepare import buckets_for, call_ends_at, caps_of, require_stage, tightened
 from gearshift.core.provider import EmbedCall, EmbedResult, Timeouts
 from gearshift.core.request import EmbedRequest
@@ -47,12 +59,11 @@ from gearshift.core.words import (
     AttemptOutcome,
     FailureKind,
     Outcome,
+    Sensitivity,
     Truncation,
     UsageSource,
     VerdictResult,
 )
-
-Vector = tuple[float, ...]
 
 _FREE = Decimal(0)
 
@@ -60,9 +71,11 @@ _FREE = Decimal(0)
 class Embedder:
     """Runs embeddings under one configuration. Shared by all calls of a router."""
 
-    def __init__(self, blueprint: Blueprint, runner: ChainRunner) -> None:
+    def __init__(self, blueprint: Blueprint, runner: ChainRunner, cache: VectorCache, merger: Merger) -> None:
         self._blueprint = blueprint
         self._runner = runner
+        self._cache = cache
+        self._merger = merger
 
     async def embed(self, request: EmbedRequest, ends_by: float | None = None) -> EmbedAnswer:
         """Give one vector a text; `ends_by` as in `Router.route`.
@@ -80,8 +93,37 @@ class Embedder:
         caps = replace(caps_of(request.policy, resolved, policy), require_confidence=False)
         planned = self._plan(request, resolved, caps, began)
         require_stage(planned, resolved.chain, self._runner.admission)
-        run = _Run(self._runner, request, resolved, policy, planned, caps, ends_at, began, self._blueprint.revision)
-        return await run.embed()
+
+        def made(request: EmbedRequest, ends_at: float) -> _Run:
+            return _Run(
+                self._runner,
+                request,
+                resolved,
+                policy,
+                planned,
+                caps,
+                ends_at,
+                began,
+                self._blueprint.revision,
+                self._cache,
+            )
+
+        own, first = made(request, ends_at), planned.stages[0].stage
+        kind = _mergeable(request, resolved, caps)
+        if kind is None or not await own.look_up(first):
+            return await own.embed()
+        most = max(1, first.model.max_batch)
+
+        async def run(asked: EmbedRequest, ends_at: float) -> EmbedAnswer:
+            return await (own if asked is request else made(asked, ends_at)).embed()
+
+        def told(completion: Completion, error: str) -> None:
+            self._cache.merged += 1
+            context = _context(request, resolved, self._blueprint.revision)
+            for observer in self._runner.observers:
+                observer.call_ended(context, completion, error)
+
+        return await self._merger.embed(kind, request, most, ends_at, run, told)
 
     def _plan(self, request: EmbedRequest, resolved: Resolved, caps: Caps, now: float) -> Plan:
         admission = self._runner.admission
@@ -149,6 +191,38 @@ class Embedder:
         ]
 
 
+def _mergeable(request: EmbedRequest, resolved: Resolved, caps: Caps) -> Hashable | None:
+    """Give what a call has in common with those that it may be merged with; None when it goes by itself."""
+    resolution = resolved.resolution
+    if resolution.sensitivity is Sensitivity.RESTRICTED or caps.max_cost_usd is not None:
+        return None
+    return (
+        resolution.tenant,
+        resolution.task_id,
+        resolution.sensitivity,
+        resolution.complexity,
+        resolved.definition_hash,
+        resolved.chain.revision,
+        request.policy,
+        caps.allowed_models,
+        request.input_type,
+        request.dimensions,
+        request.truncation,
+        request.vector_space,
+        request.allow_space_change,
+    )
+
+
+def _context(request: EmbedRequest, resolved: Resolved, revision: str) -> CallContext:
+    return CallContext(
+        request_id=request.request_id,
+        resolution=resolved.resolution,
+        chain=resolved.chain.name,
+        stream=False,
+        revision=revision,
+    )
+
+
 class _Run:
     """The state of one embedding."""
 
@@ -163,7 +237,17 @@ class _Run:
         ends_at: float,
         began: float,
         revision: str,
+        cache: VectorCache,
     ) -> None:
+        self._cache = cache
+        self._keys: list[str] | None = None
+        """Of the texts that are asked for upstream, where their vectors are to be kept."""
+        self._asked: tuple[str, ...] = request.inputs
+        """What is asked upstream: the texts that the cache lacks, each once."""
+        self._known: dict[str, Vector] = {}
+        """Vectors of the stage's model that were in the cache, by text."""
+        self._looked_up: Stage | None = None
+        self._purges = cache.purges
         self._runner = runner
         self._request = request
         self._resolved = resolved
@@ -183,26 +267,22 @@ class _Run:
         self._vectors: list[Vector] = []
         self._records: list[AttemptRecord] = []
         self._notes: list[str] = []
-        self._context = CallContext(
-            request_id=request.request_id,
-            resolution=resolved.resolution,
-            chain=resolved.chain.name,
-            stream=False,
-            revision=revision,
-        )
+        self._context = _context(request, resolved, revision)
 
     async def embed(self) -> EmbedAnswer:
         completion: Completion | None = None
         error: RouteError | None = None
         stage = self._plan.stages[0].stage
         try:
-            step: Step = self._course.begin(time.monotonic())
+            is_lacking = await self.look_up(stage)
+            step: Step = self._course.begin(time.monotonic()) if is_lacking else Finish("accepted", "")
             while isinstance(step, Try):
                 if step.delay_s:
                     await anyio.sleep(step.delay_s)
                 if step.planned.stage is not stage:
                     stage, self._vectors = step.planned.stage, []
-                step = await self._batch(step)
+                    is_lacking = await self.look_up(stage)
+                step = await self._batch(step) if is_lacking else Finish("accepted", "")
             if step.reason != "accepted":
                 completion = self._completion(Outcome.FAILED, None)
                 error = self._exhausted(step, completion)
@@ -218,20 +298,43 @@ class _Run:
                 for record in completion.attempts:
                     observer.attempt_ended(self._context, record)
                 observer.call_ended(self._context, completion, reason)
+        vectors = self._whole()
         return EmbedAnswer(
             request_id=self._request.request_id,
-            embeddings=tuple(self._vectors),
-            dimensions=len(self._vectors[0]),
+            embeddings=vectors,
+            dimensions=len(vectors[0]),
             vector_space=stage.model.vector_space,
             resolution=self._resolved.resolution,
             completion=completion,
         )
 
+    async def look_up(self, stage: Stage) -> bool:
+        """Find the texts whose vectors by this stage's model are known already; answer whether any is lacking."""
+        inputs = self._request.inputs
+        if stage is self._looked_up:
+            return bool(self._asked)
+        self._looked_up = stage
+        keys = self._cache.keys(self._request, self._resolved, self._caps, stage)
+        if keys is None:
+            return True
+        found = await self._cache.find(keys, time.monotonic())
+        self._known = {text: vector for text, vector in zip(inputs, found, strict=True) if vector is not None}
+        lacking = {text: key for text, key in zip(inputs, keys, strict=True) if text not in self._known}
+        self._asked, self._keys = tuple(lacking), list(lacking.values())
+        return bool(lacking)
+
+    def _whole(self) -> tuple[Vector, ...]:
+        """Give one vector a text, in the order of the inputs."""
+        if self._keys is None:
+            return tuple(self._vectors)
+        made = dict(zip(self._asked, self._vectors, strict=True))
+        return tuple(self._known[text] if text in self._known else made[text] for text in self._request.inputs)
+
     async def _batch(self, step: Try) -> Step:
         """Make one upstream call for the next inputs; say what follows."""
         stage = step.planned.stage
         begin = len(self._vectors)
-        inputs = self._request.inputs[begin : begin + max(1, stage.model.max_batch)]
+        inputs = self._asked[begin : begin + max(1, stage.model.max_batch)]
         permit = await self._admit(step, inputs)
         if isinstance(permit, Refusal):
             return self._course.refused(permit.reason, permit.limit, permit.wait_s, time.monotonic())
@@ -248,7 +351,8 @@ class _Run:
         started_at, clock = time.time(), time.perf_counter()
         try:
             result = await self._runner.providers[stage.provider.name].embed(self._call(step, permit, inputs))
-            checked(result, len(inputs), len(self._vectors[0]) if self._vectors else self._request.dimensions)
+            known = self._vectors[0] if self._vectors else next(iter(self._known.values()), None)
+            checked(result, len(inputs), len(known) if known is not None else self._request.dimensions)
         except ProviderFailure as caught:
             failure = caught
         finally:
@@ -259,7 +363,10 @@ class _Run:
         assert result is not None
         self._vectors += result.vectors
         self._notes += result.notes
-        if len(self._vectors) == len(self._request.inputs):
+        if self._keys is not None:
+            keys = self._keys[begin : begin + len(inputs)]
+            await self._cache.keep(keys, result.vectors, self._resolved, self._purges, now)
+        if len(self._vectors) == len(self._asked):
             return Finish("accepted", "")
         return self._course.again(now)
 
@@ -383,9 +490,12 @@ class _Run:
                 strongest_usd=own if best is stage else token_cost(best.model, usage, datetime.now(UTC)),
                 strongest_model=best.model.id,
             )
+            if self._known:
+                cost = structs.replace(cost, saved_usd=self._saved(stage))
         return Completion(
             outcome=outcome,
             served_by=stage.ref if stage is not None else None,
+            cached=stage is not None and not self._asked,
             verdicts=(Verdict(gate="vectors", result=VerdictResult.PASS),) if stage is not None else (),
             attempts=records,
             skipped=tuple(skipped),
@@ -395,6 +505,15 @@ class _Run:
             notes=tuple(dict.fromkeys(self._notes)),
             total_ms=(time.monotonic() - self._began) * 1000,
         )
+
+    def _saved(self, stage: Stage) -> Decimal | None:
+        """Give what the texts that were found would have cost, estimated by their length; None when that is unknown."""
+        if stage.model.self_hosted:
+            return None
+        tokens = tokens_of(list(self._known), stage.model, self._runner.estimator)
+        saved = token_cost(stage.model, Usage(input_tokens=tokens), datetime.now(UTC))
+        self._cache.count_saved(saved)
+        return saved
 
     def _exhausted(self, step: Finish, completion: Completion) -> RouteError:
         passed_over = self._course.passed_over

@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gearshift.core.answer import Answer
-from gearshift.core.events import Completed, Delta, Event, ReasoningDelta, Retract, Started, TextDelta
+from gearshift.core.events import (
+    Completed,
+    Delta,
+    Event,
+    ReasoningDelta,
+    Retract,
+    Started,
+    TextDelta,
+    ToolCallFragment,
+)
+from gearshift.core.words import CheckpointPolicy
 
 
 class Fold:
@@ -53,3 +63,27 @@ class Fold:
             resolution=self.started.resolution,
             completion=self.completed.completion,
         )
+
+
+def replayed(answer: Answer) -> list[Event]:
+    """Give an answer that is already there as events: started, one delta, completed."""
+    completion = answer.completion
+    events: list[Event] = [
+        Started(
+            request_id=answer.request_id,
+            resolution=answer.resolution,
+            plan=(completion.served_by,) if completion.served_by is not None else (),
+            skipped=completion.skipped,
+            cached=completion.cached,
+            checkpoints=CheckpointPolicy.NONE,
+            checkpoints_reason="the answer is already there",
+        )
+    ]
+    fragments = [
+        ToolCallFragment(index, call.id, call.name, call.arguments) for index, call in enumerate(answer.tool_calls)
+    ]
+    text = [TextDelta(answer.text)] if answer.text else []
+    if text or fragments:
+        events.append(Delta(1, (*text, *fragments)))
+    events.append(Completed(completion=completion, tool_calls=answer.tool_calls))
+    return events

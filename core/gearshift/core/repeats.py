@@ -1,82 +1,100 @@
-"""Repeats of a request id within a window: they join the running call or get its result.
+"""Repeats of a request id within a window: they join the running call, or get its result.
 
-Rules: only ids that callers chose are given here; a tenant never sees another's; a repeat must be the same call. When the
-first caller leaves before the end, the next one runs the call itself.
+Rules: only ids that callers chose are given here; a tenant never sees another's; a repeat must be the same call. The call
+is a flight, so that it ends neither with its first caller nor with that one's deadline. A call that failed, or that
+everybody has left, is forgotten: the next one makes it anew. So is a restricted one, once it has ended: nothing of it is
+kept. What is kept is bounded in number and bytes; the oldest goes first.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-import anyio
-
 from gearshift.core.errors import invalid
+from gearshift.core.flight import Flight
 
 R = TypeVar("R")
 A = TypeVar("A")
 
 _MOST_KEPT = 10_000
+MOST_BYTES = 64 * 1024 * 1024
+"""Of all requests and results together."""
 
 
 @dataclass(slots=True)
-class _Flight(Generic[R, A]):
+class _Kept(Generic[R, A]):
     request: R
-    started_at: float
-    done: anyio.Event = field(default_factory=anyio.Event)
-    answer: A | None = None
-
-
-class Turn(Generic[A]):
-    """One caller's part: either `answer` is there already, or it makes the answer and calls `give`."""
-
-    def __init__(self, answer: A | None) -> None:
-        self.answer = answer
-
-    def give(self, answer: A) -> None:
-        """Give the answer to those who wait."""
-        self.answer = answer
+    began: float
+    flight: Flight[A]
+    size: int = 0
+    """0 while it runs."""
 
 
 class Repeats(Generic[R, A]):
-    """Calls by tenant and request id. Shared by all calls of a router."""
+    """Calls by tenant and request id. Shared by all calls of a router.
 
-    def __init__(self, window_s: float) -> None:
+    Args:
+        window_s: how long a result is kept, seconds.
+        size: tells the bytes of a request and its result; None where they are not to be kept.
+
+    """
+
+    def __init__(self, window_s: float, size: Callable[[R, A], int | None]) -> None:
         self._window_s = window_s
-        self._flights: OrderedDict[tuple[str, str], _Flight[R, A]] = OrderedDict()
+        self._size = size
+        self._calls: OrderedDict[tuple[str, str], _Kept[R, A]] = OrderedDict()
+        self._bytes = 0
 
-    @asynccontextmanager
-    async def turn(self, tenant: str, request_id: str, request: R, now: float) -> AsyncGenerator[Turn[A]]:
-        """Take a turn at a request id.
+    def __repr__(self) -> str:
+        return f"Repeats(calls={len(self._calls)}, bytes={self._bytes})"
+
+    def flight(
+        self,
+        tenant: str,
+        request_id: str,
+        request: R,
+        now: float,
+        launch: Callable[[Callable[[Flight[A]], None]], Flight[A]],
+    ) -> Flight[A]:
+        """Give the flight of a request id, to be joined before anything is awaited; it may be over already.
+
+        Args:
+            launch: begins one; it is given what the flight tells its end to.
 
         Raises:
             InvalidRequestError: the id was used for another call.
 
         """
         key = (tenant, request_id)
-        while True:
-            flight = self._flights.get(key)
-            if flight is None or now - flight.started_at >= self._window_s:
-                break
-            if flight.request != request:
-                raise invalid("call.request_id", f"{request_id} was used for another call within the last minutes")
-            if flight.answer is not None:
-                yield Turn(flight.answer)
+        kept = self._calls.get(key)
+        if kept is not None:
+            if now - kept.began < self._window_s:
+                if kept.request != request:
+                    raise invalid("call.request_id", f"{request_id} was used for another call within the last minutes")
+                return kept.flight
+            self._forget(key)
+
+        def ended(flight: Flight[A]) -> None:
+            kept = self._calls.get(key)
+            if kept is None or kept.flight is not flight:
                 return
-            await flight.done.wait()
-        flight = _Flight[R, A](request, now)
-        self._flights[key] = flight
-        self._flights.move_to_end(key)
-        while len(self._flights) > _MOST_KEPT:
-            self._flights.popitem(last=False)
-        turn = Turn[A](None)
-        try:
-            yield turn
-        finally:
-            flight.answer = turn.answer
-            if turn.answer is None and self._flights.get(key) is flight:
-                del self._flights[key]
-            flight.done.set()
+            size = None if flight.result is None else self._size(request, flight.result)
+            if size is None:
+                self._forget(key)
+                return
+            self._bytes += size - kept.size
+            kept.size = size
+            while self._bytes > MOST_BYTES:
+                self._forget(next(iter(self._calls)))
+
+        flight = launch(ended)
+        self._calls[key] = _Kept(request, now, flight)
+        while len(self._calls) > _MOST_KEPT:
+            self._forget(next(iter(self._calls)))
+        return flight
+
+    def _forget(self, key: tuple[str, str]) -> None:
+        self._bytes -= self._calls.pop(key).size

@@ -1,0 +1,195 @@
+"""Where cached values are kept: in this process, or wherever else keeps to the same protocol.
+
+Rules: a store knows keys and bytes, not what they mean; what may be looked up under a key is decided by who makes the key.
+It is bounded by bytes; what was not used for longest goes first, what a changed configuration has left behind before that.
+A store never fails a call: where it cannot answer, nothing is found. Time is passed in, seconds, monotonic.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from msgspec import Struct
+
+from gearshift.core.promptcache import CacheCounts
+
+OVERHEAD_BYTES = 256
+"""What an entry takes beside its value: keys, names, times (measured roughly, on CPython 3.11)."""
+
+
+class CacheItem(Struct, frozen=True, kw_only=True):
+    """A value to be kept.
+
+    Args:
+        key: unlike any other key, whatever cache and tenant it is of.
+        generation: what it depends on in the configuration: entries of other generations can no longer be found.
+        ttl_s: how long it is kept, seconds.
+
+    """
+
+    key: str
+    tenant: str
+    task_id: str
+    generation: str
+    value: bytes
+    ttl_s: float
+
+
+class CacheInfo(Struct, kw_only=True):
+    """What is known of an entry, without its content; times are seconds, monotonic."""
+
+    key: str
+    tenant: str
+    task_id: str
+    generation: str
+    size: int
+    stored_at: float
+    expires_at: float
+    hits: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheFilter:
+    """Which entries are meant; what is empty means all."""
+
+    tenant: str = ""
+    task_id: str = ""
+    key: str = ""
+    min_age_s: float = 0.0
+
+    def chooses(self, tenant: str, task_id: str, key: str, age_s: float) -> bool:
+        """Tell whether an entry is meant."""
+        return (
+            self.tenant in ("", tenant)
+            and self.task_id in ("", task_id)
+            and self.key in ("", key)
+            and age_s >= self.min_age_s
+        )
+
+
+class CacheStore(Protocol):
+    """Keeps values under keys. Tasks of one loop may share it."""
+
+    async def get(self, keys: Sequence[str], now: float) -> list[bytes | None]:
+        """Give the value under each key, None where there is none; counts hits and misses."""
+        ...
+
+    async def put(self, items: Sequence[CacheItem], now: float) -> None:
+        """Keep values; one that stands under the same key is replaced."""
+        ...
+
+    async def entries(self, now: float) -> list[CacheInfo]:
+        """Give what is kept, most used first."""
+        ...
+
+    async def purge(self, chosen: CacheFilter, now: float) -> int:
+        """Drop every chosen entry; give how many there were."""
+        ...
+
+    def retire(self, current: Collection[str]) -> None:
+        """Let entries of other generations than the current ones go before any other."""
+        ...
+
+    def counts(self) -> CacheCounts:
+        """Give its size and what it did."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheStores:
+    """Where each cache keeps its values."""
+
+    answers: CacheStore
+    vectors: CacheStore
+
+
+class MemoryStore:
+    """Keeps values in this process.
+
+    Args:
+        max_bytes: the most that it holds; 0 keeps nothing.
+
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._entries: OrderedDict[str, tuple[CacheInfo, bytes]] = OrderedDict()
+        self._bytes = 0
+        self._hits = 0
+        self._misses = 0
+        self._evictions = 0
+
+    async def get(self, keys: Sequence[str], now: float) -> list[bytes | None]:
+        """Give the value under each key."""
+        return [self._get(key, now) for key in keys]
+
+    async def put(self, items: Sequence[CacheItem], now: float) -> None:
+        """Keep values; what is larger than the whole store is not kept."""
+        for item in items:
+            size = len(item.value) + OVERHEAD_BYTES
+            if size > self._max_bytes:
+                continue
+            if item.key in self._entries:
+                self._drop(item.key)
+            info = CacheInfo(
+                key=item.key,
+                tenant=item.tenant,
+                task_id=item.task_id,
+                generation=item.generation,
+                size=size,
+                stored_at=now,
+                expires_at=now + item.ttl_s,
+            )
+            self._entries[item.key] = info, item.value
+            self._bytes += size
+            while self._bytes > self._max_bytes:
+                self._drop(next(iter(self._entries)))
+                self._evictions += 1
+
+    async def entries(self, now: float) -> list[CacheInfo]:
+        """Give what is kept, most used first."""
+        for key in [key for key, (info, _) in self._entries.items() if now >= info.expires_at]:
+            self._drop(key)
+            self._evictions += 1
+        return sorted((info for info, _ in self._entries.values()), key=lambda info: -info.hits)
+
+    async def purge(self, chosen: CacheFilter, now: float) -> int:
+        """Drop every chosen entry; give how many there were."""
+        keys = [
+            info.key
+            for info, _ in self._entries.values()
+            if chosen.chooses(info.tenant, info.task_id, info.key, now - info.stored_at)
+        ]
+        for key in keys:
+            self._drop(key)
+        return len(keys)
+
+    def retire(self, current: Collection[str]) -> None:
+        """Put entries of other generations where they are dropped first."""
+        for key in [key for key, (info, _) in reversed(self._entries.items()) if info.generation not in current]:
+            self._entries.move_to_end(key, last=False)
+
+    def counts(self) -> CacheCounts:
+        """Give its size and what it did."""
+        return CacheCounts(len(self._entries), self._bytes, self._hits, self._misses, self._evictions)
+
+    def _get(self, key: str, now: float) -> bytes | None:
+        entry = self._entries.get(key)
+        if entry is not None and now >= entry[0].expires_at:
+            self._drop(key)
+            self._evictions += 1
+            entry = None
+        if entry is None:
+            self._misses += 1
+            return None
+        entry[0].hits += 1
+        self._hits += 1
+        self._entries.move_to_end(key)
+        return entry[1]
+
+    def _drop(self, key: str) -> None:
+        info, _ = self._entries.pop(key)
+        self._bytes -= info.size
