@@ -23,7 +23,8 @@ from gearshift.core.answer import Usage, Verdict
 from gearshift.core.errors import LedgerError
 from gearshift.core.ledger import CostQuery, Ledger, OutcomeReport, SqliteLedger
 from gearshift.core.ledger.migrate import SCHEMA_VERSION
-from gearshift.core.ledger.store import Store
+from gearshift.core.ledger.sqlite_store import SqliteStore as Store
+from gearshift.core.ledger.store import SEQUENCE_BITS
 from gearshift.core.words import AttemptOutcome, FailureKind, OutcomeVerdict, VerdictResult
 from tests.support.ledger_rows import START, attempt, rows
 
@@ -76,7 +77,7 @@ async def test_flushed_rows_are_in_the_file(tmp_path: Path) -> None:
         with reading(path) as connection:
             first, second = connection.execute("SELECT * FROM attempts ORDER BY id").fetchall()
     assert dict(first) == {
-        "id": 1,
+        "id": 1 << SEQUENCE_BITS,
         "request_id": "r1",
         "tenant": "acme",
         "task_id": "email",
@@ -110,6 +111,7 @@ async def test_flushed_rows_are_in_the_file(tmp_path: Path) -> None:
         "strongest_pico": None,
         "config_revision": "c0ffee",
         "stream": 0,
+        "repriced_pico": None,
     }
     assert (second["failure"], second["cost_pico"], second["first_token_ms"]) == ("overload", None, None)
     assert second["strongest_pico"] == 500_000_000_000

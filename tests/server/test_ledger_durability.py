@@ -72,7 +72,7 @@ class FailingLedger:
         self._inner = server.app.ledger
         server.app.ledger = self  # type: ignore[assignment]
 
-    async def flush(self) -> None:
+    async def acknowledge(self) -> None:
         raise LedgerError("the ledger cannot be written: the disk is full; make room on it")
 
     def status(self) -> LedgerStatus:
@@ -97,6 +97,33 @@ async def test_synchronous_ledger_that_cannot_be_written_refuses_calls_and_says_
         "2 ledger rows were dropped",
     ]
     assert (status.ledger_pending, status.ledger_dropped) == (3, 2)
+
+
+class StuckLedger(FailingLedger):
+    """Writes nothing, and does not say so."""
+
+    async def acknowledge(self) -> None:
+        await anyio.sleep_forever()
+
+
+@pytest.mark.parametrize("ledger", [FailingLedger, StuckLedger])
+async def test_stream_whose_rows_cannot_be_written_still_completes_before_it_fails(
+    tmp_path: Path, ledger: type[FailingLedger]
+) -> None:
+    config = of_stages(stage(0), path=str(tmp_path / "ledger.db"), durability="sync")
+    kinds: list[str | None] = []
+    async with running_server(config, providers={"p0": ScriptedProvider([says("hi")])}) as server:
+        real = server.app.ledger
+        ledger(server)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            async for message in server.router.StreamRoute(
+                router_pb2.StreamRouteRequest(call=plain_call()), timeout=0.5
+            ):
+                kinds += [event.WhichOneof("kind") for event in message.events]
+        server.app.ledger = real
+    assert kinds[0] == "started" and kinds[-1] == "completed"
+    failed = failure_of(caught.value)
+    assert (failed.code, failed.reason) == (grpc.StatusCode.UNAVAILABLE, "LEDGER")
 
 
 async def test_ledger_that_cannot_be_opened_says_what_to_do(tmp_path: Path) -> None:
@@ -151,11 +178,11 @@ async def test_running_call_ends_well_and_is_recorded_when_the_service_stops(tmp
         provider.going_on.set()
 
     serving = running_app(of_stages(stage(0), path=str(path)), providers={"p0": provider})
-    app = await serving.__aenter__()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{app.port}") as channel:
-        stub = router_pb2_grpc.RouterServiceStub(channel)
-        with anyio.fail_after(BOUND_S):
-            async with anyio.create_task_group() as tasks:
+    with anyio.fail_after(BOUND_S):
+        async with anyio.create_task_group() as tasks:
+            app = await serving.__aenter__()
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{app.port}") as channel:
+                stub = router_pb2_grpc.RouterServiceStub(channel)
                 tasks.start_soon(ask, stub)
                 await provider.hanging.wait()
                 tasks.start_soon(go_on, stub)
@@ -169,10 +196,11 @@ async def test_call_that_outlasts_the_grace_is_cut_off_and_recorded(tmp_path: Pa
     provider = ScriptedProvider([Script(hangs=True)])
     config = of_stages(stage(0), path=str(path), server=ServerConfig(port=0, http=False, grace_s=0.1))
     serving = running_app(config, providers={"p0": provider})
-    app = await serving.__aenter__()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{app.port}") as channel:
-        call = router_pb2_grpc.RouterServiceStub(channel).StreamRoute(router_pb2.StreamRouteRequest(call=plain_call()))
-        with anyio.fail_after(BOUND_S):
+    with anyio.fail_after(BOUND_S):
+        app = await serving.__aenter__()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{app.port}") as channel:
+            stub = router_pb2_grpc.RouterServiceStub(channel)
+            call = stub.StreamRoute(router_pb2.StreamRouteRequest(call=plain_call()))
             await call.read()
             await provider.hanging.wait()
             await serving.__aexit__(None, None, None)

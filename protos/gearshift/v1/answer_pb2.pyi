@@ -157,6 +157,8 @@ class _FailureKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureKi
     """The account with the provider has no credit left."""
     FAILURE_KIND_MODEL_NOT_FOUND: _FailureKind.ValueType  # 16
     """The provider does not know the model."""
+    FAILURE_KIND_OVERRUN: _FailureKind.ValueType  # 17
+    """A limit of this service on model tokens or money was used up while the stream ran."""
 
 class FailureKind(_FailureKind, metaclass=_FailureKindEnumTypeWrapper):
     """FailureKind is how an upstream call failed."""
@@ -195,6 +197,8 @@ FAILURE_KIND_BILLING: FailureKind.ValueType  # 15
 """The account with the provider has no credit left."""
 FAILURE_KIND_MODEL_NOT_FOUND: FailureKind.ValueType  # 16
 """The provider does not know the model."""
+FAILURE_KIND_OVERRUN: FailureKind.ValueType  # 17
+"""A limit of this service on model tokens or money was used up while the stream ran."""
 Global___FailureKind: _TypeAlias = FailureKind  # noqa: Y015
 
 class _UsageSource:
@@ -243,6 +247,8 @@ class _VerdictResultEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict
     """Confidence between the two thresholds."""
     VERDICT_RESULT_UNMEASURED: _VerdictResult.ValueType  # 5
     """It could not be measured."""
+    VERDICT_RESULT_NOTED: _VerdictResult.ValueType  # 6
+    """Something was found that is only told: this check does not reject, by configuration."""
 
 class VerdictResult(_VerdictResult, metaclass=_VerdictResultEnumTypeWrapper):
     """VerdictResult is what a gate found."""
@@ -259,6 +265,8 @@ VERDICT_RESULT_UNSURE: VerdictResult.ValueType  # 4
 """Confidence between the two thresholds."""
 VERDICT_RESULT_UNMEASURED: VerdictResult.ValueType  # 5
 """It could not be measured."""
+VERDICT_RESULT_NOTED: VerdictResult.ValueType  # 6
+"""Something was found that is only told: this check does not reject, by configuration."""
 Global___VerdictResult: _TypeAlias = VerdictResult  # noqa: Y015
 
 class _Outcome:

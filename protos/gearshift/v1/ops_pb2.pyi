@@ -70,6 +70,16 @@ class _CostGroupEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CostGroup.V
     """By UTC day."""
     COST_GROUP_TASK_TYPE: _CostGroup.ValueType  # 6
     """By task type."""
+    COST_GROUP_PROVIDER: _CostGroup.ValueType  # 7
+    """By provider."""
+    COST_GROUP_ACCOUNT: _CostGroup.ValueType  # 8
+    """By provider and account."""
+    COST_GROUP_CHAIN: _CostGroup.ValueType  # 9
+    """By chain."""
+    COST_GROUP_OUTCOME: _CostGroup.ValueType  # 10
+    """By how attempts ended."""
+    COST_GROUP_USAGE_SOURCE: _CostGroup.ValueType  # 11
+    """By how far the token counts can be trusted."""
 
 class CostGroup(_CostGroup, metaclass=_CostGroupEnumTypeWrapper):
     """CostGroup is what a cost report is grouped by."""
@@ -88,6 +98,16 @@ COST_GROUP_DAY: CostGroup.ValueType  # 5
 """By UTC day."""
 COST_GROUP_TASK_TYPE: CostGroup.ValueType  # 6
 """By task type."""
+COST_GROUP_PROVIDER: CostGroup.ValueType  # 7
+"""By provider."""
+COST_GROUP_ACCOUNT: CostGroup.ValueType  # 8
+"""By provider and account."""
+COST_GROUP_CHAIN: CostGroup.ValueType  # 9
+"""By chain."""
+COST_GROUP_OUTCOME: CostGroup.ValueType  # 10
+"""By how attempts ended."""
+COST_GROUP_USAGE_SOURCE: CostGroup.ValueType  # 11
+"""By how far the token counts can be trusted."""
 Global___CostGroup: _TypeAlias = CostGroup  # noqa: Y015
 
 @_typing.final
@@ -122,6 +142,7 @@ class GetStatusResponse(_message.Message):
     LEDGER_DROPPED_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     EMBEDDED_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Output only. The version of the service."""
     config_revision: _builtins.str
@@ -146,6 +167,10 @@ class GetStatusResponse(_message.Message):
     def embedded(self) -> Global___EmbeddedStatus:
         """Output only. The embedded model's state; unset when it is not configured."""
 
+    @_builtins.property
+    def shared(self) -> Global___SharedStatus:
+        """Output only. The store that several processes keep their limits and breakers in; unset when none is configured."""
+
     def __init__(
         self,
         *,
@@ -158,14 +183,57 @@ class GetStatusResponse(_message.Message):
         ledger_dropped: _builtins.int = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         embedded: Global___EmbeddedStatus | None = ...,
+        shared: Global___SharedStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["embedded", b"embedded", "started_at", b"started_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["embedded", b"embedded", "shared", b"shared", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls_ended", b"calls_ended", "calls_in_flight", b"calls_in_flight", "config_revision", b"config_revision", "embedded", b"embedded", "ledger_dropped", b"ledger_dropped", "ledger_pending", b"ledger_pending", "started_at", b"started_at", "version", b"version", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls_ended", b"calls_ended", "calls_in_flight", b"calls_in_flight", "config_revision", b"config_revision", "embedded", b"embedded", "ledger_dropped", b"ledger_dropped", "ledger_pending", b"ledger_pending", "shared", b"shared", "started_at", b"started_at", "version", b"version", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class SharedStatus(_message.Message):
+    """SharedStatus is the state of the store that several processes share."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    PROCESSES_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    ROUND_TRIP_MS_FIELD_NUMBER: _builtins.int
+    SINCE_SECONDS_FIELD_NUMBER: _builtins.int
+    state: _builtins.str
+    """Output only. "up", "away" (each process keeps its share of the limits), or "starting" (it was never reached)."""
+    reason: _builtins.str
+    """Output only. Why it is away, a sentence; empty when it is up."""
+    processes: _builtins.int
+    """Output only. Processes that share the limits, as counted last."""
+    changes: _builtins.int
+    """Output only. How often it went away or came back since the start."""
+    round_trip_ms: _builtins.float
+    """Output only. Moving average of a round trip, milliseconds; 0 when unknown."""
+    since_seconds: _builtins.float
+    """Output only. Seconds in the present state."""
+    def __init__(
+        self,
+        *,
+        state: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        processes: _builtins.int = ...,
+        changes: _builtins.int = ...,
+        round_trip_ms: _builtins.float = ...,
+        since_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "processes", b"processes", "reason", b"reason", "round_trip_ms", b"round_trip_ms", "since_seconds", b"since_seconds", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SharedStatus: _TypeAlias = SharedStatus  # noqa: Y015
 
 @_typing.final
 class EmbeddedStatus(_message.Message):
@@ -317,6 +385,8 @@ class BucketStatus(_message.Message):
     LEVEL_FIELD_NUMBER: _builtins.int
     REFILL_PER_SECOND_FIELD_NUMBER: _builtins.int
     WAITING_FIELD_NUMBER: _builtins.int
+    BOOKS_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
     unit: _builtins.str
     """Output only. What it limits: "requests", "tokens", "concurrency" or "cost"."""
     capacity: _builtins.float
@@ -327,6 +397,12 @@ class BucketStatus(_message.Message):
     """Output only. What flows in a second; 0 for concurrency."""
     waiting: _builtins.int
     """Output only. Callers that wait for it."""
+    books: _builtins.str
+    """Output only. Where it is kept: "local" (this process), "shared" (the shared store), or "share" (this process's part of
+    it, since the store is away).
+    """
+    period: _builtins.str
+    """Output only. For a budget: "day" or "month"; empty otherwise."""
     def __init__(
         self,
         *,
@@ -335,10 +411,12 @@ class BucketStatus(_message.Message):
         level: _builtins.float = ...,
         refill_per_second: _builtins.float = ...,
         waiting: _builtins.int = ...,
+        books: _builtins.str = ...,
+        period: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "level", b"level", "refill_per_second", b"refill_per_second", "unit", b"unit", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["books", b"books", "capacity", b"capacity", "level", b"level", "period", b"period", "refill_per_second", b"refill_per_second", "unit", b"unit", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -701,10 +779,22 @@ class GetCostReportRequest(_message.Message):
     UNTIL_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
     TASK_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    REPRICED_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """Optional. Only this tenant; empty is all."""
     task_id: _builtins.str
     """Optional. Only this task; empty is all."""
+    provider: _builtins.str
+    """Optional. Only this provider; empty is all."""
+    account: _builtins.str
+    """Optional. Only this account, of whichever provider; empty is all."""
+    model: _builtins.str
+    """Optional. Only this model, of whichever provider; empty is all."""
+    repriced: _builtins.bool
+    """Optional. With the prices that a repricing wrote, where it did; unset is what was charged at the time."""
     @_builtins.property
     def group_by(self) -> _containers.RepeatedScalarFieldContainer[Global___CostGroup.ValueType]:
         """Optional. One row for each combination; unset is by task."""
@@ -725,10 +815,14 @@ class GetCostReportRequest(_message.Message):
         until: _timestamp_pb2.Timestamp | None = ...,
         tenant: _builtins.str = ...,
         task_id: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        account: _builtins.str = ...,
+        model: _builtins.str = ...,
+        repriced: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_by", b"group_by", "since", b"since", "task_id", b"task_id", "tenant", b"tenant", "until", b"until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "group_by", b"group_by", "model", b"model", "provider", b"provider", "repriced", b"repriced", "since", b"since", "task_id", b"task_id", "tenant", b"tenant", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -751,6 +845,15 @@ class CostRow(_message.Message):
     ESTIMATED_USD_FIELD_NUMBER: _builtins.int
     OVERHEAD_USD_FIELD_NUMBER: _builtins.int
     STRONGEST_USD_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    CANCELLED_FIELD_NUMBER: _builtins.int
+    STOPPED_FIELD_NUMBER: _builtins.int
+    REPORTED_USAGE_FIELD_NUMBER: _builtins.int
+    COUNTED_USAGE_FIELD_NUMBER: _builtins.int
+    ESTIMATED_USAGE_FIELD_NUMBER: _builtins.int
+    FALLBACK_USD_FIELD_NUMBER: _builtins.int
+    ESCALATION_USD_FIELD_NUMBER: _builtins.int
+    SAVED_USD_FIELD_NUMBER: _builtins.int
     calls: _builtins.int
     """Output only. Calls (requests) in it."""
     attempts: _builtins.int
@@ -769,6 +872,20 @@ class CostRow(_message.Message):
     """Output only. Cost of attempts whose answer was not served."""
     strongest_usd: _builtins.str
     """Output only. What the served usage would have cost on the chain's strongest model."""
+    accepted: _builtins.int
+    """Output only. Attempts whose answer was accepted."""
+    cancelled: _builtins.int
+    """Output only. Attempts that the caller left."""
+    stopped: _builtins.int
+    """Output only. Attempts that were stopped while they wrote, by a gate."""
+    fallback_usd: _builtins.str
+    """Output only. The part of overhead_usd that failed attempts cost."""
+    escalation_usd: _builtins.str
+    """Output only. The part of overhead_usd that poor and stopped answers cost."""
+    saved_usd: _builtins.str
+    """Output only. strongest_usd, less what the same served answers cost, less overhead_usd; negative is a loss, empty is
+    unknown.
+    """
     @_builtins.property
     def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Output only. The values that it is grouped by, in the order of group_by."""
@@ -776,6 +893,18 @@ class CostRow(_message.Message):
     @_builtins.property
     def usage(self) -> _answer_pb2.Usage:
         """Output only. Their usage."""
+
+    @_builtins.property
+    def reported_usage(self) -> _answer_pb2.Usage:
+        """Output only. The part of usage that providers reported."""
+
+    @_builtins.property
+    def counted_usage(self) -> _answer_pb2.Usage:
+        """Output only. The part of usage that was counted by a tokenizer."""
+
+    @_builtins.property
+    def estimated_usage(self) -> _answer_pb2.Usage:
+        """Output only. The part of usage that was estimated."""
 
     def __init__(
         self,
@@ -791,14 +920,57 @@ class CostRow(_message.Message):
         estimated_usd: _builtins.str = ...,
         overhead_usd: _builtins.str = ...,
         strongest_usd: _builtins.str = ...,
+        accepted: _builtins.int = ...,
+        cancelled: _builtins.int = ...,
+        stopped: _builtins.int = ...,
+        reported_usage: _answer_pb2.Usage | None = ...,
+        counted_usage: _answer_pb2.Usage | None = ...,
+        estimated_usage: _answer_pb2.Usage | None = ...,
+        fallback_usd: _builtins.str = ...,
+        escalation_usd: _builtins.str = ...,
+        saved_usd: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["counted_usage", b"counted_usage", "estimated_usage", b"estimated_usage", "reported_usage", b"reported_usage", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "calls", b"calls", "cost_usd", b"cost_usd", "estimated_usd", b"estimated_usd", "failed", b"failed", "keys", b"keys", "overhead_usd", b"overhead_usd", "poor", b"poor", "strongest_usd", b"strongest_usd", "unpriced", b"unpriced", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "attempts", b"attempts", "calls", b"calls", "cancelled", b"cancelled", "cost_usd", b"cost_usd", "counted_usage", b"counted_usage", "escalation_usd", b"escalation_usd", "estimated_usage", b"estimated_usage", "estimated_usd", b"estimated_usd", "failed", b"failed", "fallback_usd", b"fallback_usd", "keys", b"keys", "overhead_usd", b"overhead_usd", "poor", b"poor", "reported_usage", b"reported_usage", "saved_usd", b"saved_usd", "stopped", b"stopped", "strongest_usd", b"strongest_usd", "unpriced", b"unpriced", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CostRow: _TypeAlias = CostRow  # noqa: Y015
+
+@_typing.final
+class MachineCost(_message.Message):
+    """MachineCost is what a provider's own machines cost, busy or idle."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    BUSY_SECONDS_FIELD_NUMBER: _builtins.int
+    PAID_USD_FIELD_NUMBER: _builtins.int
+    IDLE_USD_FIELD_NUMBER: _builtins.int
+    provider: _builtins.str
+    """Output only. The provider."""
+    busy_seconds: _builtins.float
+    """Output only. Seconds in which its machines worked."""
+    paid_usd: _builtins.str
+    """Output only. What they cost, USD, a decimal."""
+    idle_usd: _builtins.str
+    """Output only. The part of paid_usd that no attempt bears: idle time."""
+    def __init__(
+        self,
+        *,
+        provider: _builtins.str = ...,
+        busy_seconds: _builtins.float = ...,
+        paid_usd: _builtins.str = ...,
+        idle_usd: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_seconds", b"busy_seconds", "idle_usd", b"idle_usd", "paid_usd", b"paid_usd", "provider", b"provider"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MachineCost: _TypeAlias = MachineCost  # noqa: Y015
 
 @_typing.final
 class GetCostReportResponse(_message.Message):
@@ -809,6 +981,7 @@ class GetCostReportResponse(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
     PENDING_FIELD_NUMBER: _builtins.int
+    MACHINES_FIELD_NUMBER: _builtins.int
     pending: _builtins.int
     """Output only. Rows that had not reached the store when the report was made."""
     @_builtins.property
@@ -819,16 +992,21 @@ class GetCostReportResponse(_message.Message):
     def total(self) -> Global___CostRow:
         """Output only. The sum; its keys are empty."""
 
+    @_builtins.property
+    def machines(self) -> _containers.RepeatedCompositeFieldContainer[Global___MachineCost]:
+        """Output only. Own machines; empty where their time is not recorded or the request chooses less than a provider."""
+
     def __init__(
         self,
         *,
         rows: _abc.Iterable[Global___CostRow] | None = ...,
         total: Global___CostRow | None = ...,
         pending: _builtins.int = ...,
+        machines: _abc.Iterable[Global___MachineCost] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["pending", b"pending", "rows", b"rows", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["machines", b"machines", "pending", b"pending", "rows", b"rows", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -114,6 +114,16 @@ def costs(report: ops_pb2.GetCostReportResponse, groups: Sequence[str], palette:
         notes.append(f"{report.total.unpriced} attempts have no known price and are not in the cost")
     if report.total.estimated_usd not in ("", "0"):
         notes.append(f"{money(report.total.estimated_usd)} of the cost rests on estimated usage")
+    if report.total.overhead_usd not in ("", "0"):
+        notes.append(
+            f"of {money(report.total.overhead_usd)} overhead, failed attempts cost {money(report.total.fallback_usd)}, "
+            f"poor and stopped answers {money(report.total.escalation_usd)}"
+        )
+    for machine in report.machines:
+        notes.append(
+            f"{safe(machine.provider)}: machines cost {money(machine.paid_usd)}, of which {money(machine.idle_usd)} idle, "
+            "which is not in the cost above"
+        )
     if report.pending:
         notes.append(f"{report.pending} rows had not reached the ledger")
     return "\n".join([text, *(palette.dim(note) for note in notes)])

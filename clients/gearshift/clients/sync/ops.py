@@ -15,7 +15,19 @@ from gearshift.v1 import ops_pb2
 from gearshift.v1.ops_pb2_grpc import OpsServiceStub
 
 CacheName = Literal["", "prompt", "response", "embedding"]
-CostGroupName = Literal["task", "model", "tenant", "position", "day", "task_type"]
+CostGroupName = Literal[
+    "task",
+    "model",
+    "tenant",
+    "position",
+    "day",
+    "task_type",
+    "provider",
+    "account",
+    "chain",
+    "outcome",
+    "usage_source",
+]
 
 
 class OpsClient:
@@ -84,12 +96,20 @@ class OpsClient:
         until: datetime.datetime | None = None,
         tenant: str = "",
         task_id: str = "",
+        provider: str = "",
+        account: str = "",
+        model: str = "",
+        repriced: bool = False,
     ) -> ops_pb2.GetCostReportResponse:
         """Sum the ledger, by task when nothing is said; times need a zone."""
         request = ops_pb2.GetCostReportRequest(
             group_by=[ops_pb2.CostGroup.Value(f"COST_GROUP_{name.upper()}") for name in group_by],
             tenant=tenant,
             task_id=task_id,
+            provider=provider,
+            account=account,
+            model=model,
+            repriced=repriced,
         )
         for point, time in ((request.since, since), (request.until, until)):
             if time is not None:

@@ -1,11 +1,14 @@
 """The ledger: one durable row for every attempt, and what they cost together."""
 
 from gearshift.core.ledger.base import Ledger, LedgerStatus
-from gearshift.core.ledger.report import CostQuery, CostReport, CostRow
-from gearshift.core.ledger.row import LedgerCall, LedgerRow, OutcomeReport, rows_of
+from gearshift.core.ledger.buffered import BufferedLedger, Patience
+from gearshift.core.ledger.prune import Pruned
+from gearshift.core.ledger.report import CostQuery, CostReport, CostRow, MachineRow
+from gearshift.core.ledger.row import LedgerCall, LedgerRow, MachineTime, OutcomeReport, rows_of
 from gearshift.core.ledger.sqlite import SqliteLedger
 
 __all__ = [
+    "BufferedLedger",
     "CostQuery",
     "CostReport",
     "CostRow",
@@ -13,7 +16,11 @@ __all__ = [
     "LedgerCall",
     "LedgerRow",
     "LedgerStatus",
+    "MachineRow",
+    "MachineTime",
     "OutcomeReport",
+    "Patience",
+    "Pruned",
     "SqliteLedger",
     "rows_of",
 ]

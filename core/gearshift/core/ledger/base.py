@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Protocol
 
+from gearshift.core.ledger.prune import Pruned
 from gearshift.core.ledger.report import CostQuery, CostReport
-from gearshift.core.ledger.row import LedgerRow, OutcomeReport
+from gearshift.core.ledger.row import LedgerRow, MachineTime, OutcomeReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +22,10 @@ class LedgerStatus:
     Args:
         pending: rows that wait to be written.
         committed: rows that were written since the start.
-        dropped: rows that were lost since the start, because the buffer was full, or the store refused them.
+        dropped: rows that were lost since the start, because the buffer was full (the newest are dropped, what waits is
+            kept), or the store refused them for what they hold.
+        unacknowledged: calls that were answered before their rows were written, since the start, although `durability`
+            is `sync`: only where the configuration says `serve`.
         is_failing: whether the last write failed and is being tried again.
         last_error: the last failure, a sentence; empty when there was none, kept after it is over.
 
@@ -29,8 +34,9 @@ class LedgerStatus:
     pending: int
     committed: int
     dropped: int
-    is_failing: bool
-    last_error: str
+    unacknowledged: int = 0
+    is_failing: bool = False
+    last_error: str = ""
 
 
 class Ledger(Protocol):
@@ -49,6 +55,19 @@ class Ledger(Protocol):
         """
         ...
 
+    def append_machine_time(self, times: Sequence[MachineTime]) -> None:
+        """Take what own machines cost, as `append` does rows."""
+        ...
+
+    async def acknowledge(self) -> None:
+        """Flush, or give up as the configuration says, before a call is completed.
+
+        Raises:
+            LedgerError: the store cannot take the rows now, and the call is to fail for it.
+
+        """
+        ...
+
     async def record_outcome(self, outcome: OutcomeReport) -> None:
         """Keep what a caller said; a later word on the same request replaces it.
 
@@ -63,6 +82,26 @@ class Ledger(Protocol):
 
         Raises:
             LedgerError: the store cannot be read.
+
+        """
+        ...
+
+    async def spent(
+        self, *, since: float, tenant: str | None = None, task_id: str | None = None, until: float | None = None
+    ) -> Decimal:
+        """Give what committed attempts of known price cost, USD; times are seconds since the epoch, None is all.
+
+        Raises:
+            LedgerError: the store cannot be read.
+
+        """
+        ...
+
+    async def prune(self, before: float) -> Pruned:
+        """Turn attempts of whole UTC days before a time, seconds since the epoch, into daily sums.
+
+        Raises:
+            LedgerError: the store cannot be written.
 
         """
         ...

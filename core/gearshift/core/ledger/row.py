@@ -73,6 +73,27 @@ class OutcomeReport:
     reported_at: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineTime:
+    """What an own machine cost in a period, busy or idle, so that the report's lines add up to the bill.
+
+    Args:
+        provider: whose attempts ran on it.
+        machine: its name, unique within the provider.
+        started_at / ended_at: seconds since the epoch; periods of one machine do not overlap.
+        busy_s: seconds of the period in which it worked.
+        cost_usd: of the whole period.
+
+    """
+
+    provider: str
+    machine: str
+    started_at: float
+    ended_at: float
+    busy_s: float
+    cost_usd: Decimal
+
+
 def rows_of(
     attempts: Iterable[AttemptRecord],
     *,

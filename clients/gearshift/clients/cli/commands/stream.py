@@ -7,6 +7,7 @@ text that will not be taken back is written. With --json every event is a line.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 from typing import TYPE_CHECKING, Final
@@ -108,7 +109,7 @@ def _on_terminal(stream: RouteStream, answer: Accumulator) -> None:
     from gearshift.clients.cli.live import LiveText
     from gearshift.clients.cli.render import event_notice
 
-    size = shutil.get_terminal_size()
+    size = _terminal_size()
     live = LiveText(size.columns, size.lines)
     palette = palette_for(sys.stderr)
     notices: list[str] = []
@@ -129,6 +130,15 @@ def _on_terminal(stream: RouteStream, answer: Accumulator) -> None:
     finally:
         sys.stdout.write(live.end())
         sys.stdout.flush()
+
+
+def _terminal_size() -> os.terminal_size:
+    """Give the terminal's own size: a COLUMNS of the environment may be another's, and text is taken back by rows."""
+    try:
+        size = os.get_terminal_size(sys.stdout.fileno())
+    except OSError:
+        return shutil.get_terminal_size()
+    return size if size.columns and size.lines else shutil.get_terminal_size()
 
 
 def _say_decision(arguments: argparse.Namespace, answer: Accumulator) -> None:
