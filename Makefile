@@ -47,9 +47,16 @@ serve: $(SERVED) ## Serve on 127.0.0.1:50051
 test: $(STAMP) ## Run every test
 	$(BIN)/python -m pytest
 
+# Only what is missing is fetched, so that a prepared machine needs neither root nor a package index for this.
+DEBIAN := redis-server postgresql
 .PHONY: test-deps
-test-deps: ## Install what some tests need from Debian (root); nothing is needed yet
-	@true
+test-deps: ## Install what some tests need from Debian: Redis and PostgreSQL (as root, or with sudo)
+	@missing=$$(for each in $(DEBIAN); do dpkg -s $$each 2>/dev/null | grep -q '^Status: install ok' || echo $$each; done); \
+	  if [ -n "$$missing" ]; then \
+	    as_root=$$([ "$$(id -u)" = 0 ] || echo sudo) \
+	      && $$as_root apt-get update -qq \
+	      && $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	  fi
 
 .PHONY: format
 format: $(STAMP) ## Format the code and the contract
@@ -104,6 +111,18 @@ bench-schema-stream: $(STAMP) ## Measure the check of JSON that is being written
 .PHONY: bench-faults
 bench-faults: $(STAMP) ## Measure faults: what callers get through Gearshift and other gateways (long)
 	$(BIN)/python -m bench.faults
+
+.PHONY: bench-streams
+bench-streams: $(STAMP) ## Measure streams: switches, stops, closings, leftovers, unread readers (minutes)
+	$(BIN)/python -m bench.streams
+
+.PHONY: bench-gates
+bench-gates: $(STAMP) ## Measure the gates on recorded answers (DATA=folder)
+	$(BIN)/python -m bench.gates --data $(DATA)
+
+.PHONY: bench-load
+bench-load: $(STAMP) ## Measure limits, ledger and workers under load and faults (long)
+	$(BIN)/python -m bench.load
 
 .PHONY: train-classifier
 train-classifier: $(STAMP) ## Train the task classifier anew; its file is reproduced

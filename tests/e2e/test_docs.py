@@ -18,8 +18,13 @@ from msgspec import Struct, inspect
 from gearshift.clients.cli.command import OWN, other_commands
 from gearshift.clients.cli.program import new_parser
 from gearshift.core.answer import Completion, Verdict
-from gearshift.core.config.model import Config
+from gearshift.core.cache.answers import AnswerCache
+from gearshift.core.cache.manage import Caches
+from gearshift.core.cache.store import MemoryStore
+from gearshift.core.cache.vectors import VectorCache
+from gearshift.core.config.model import CachingConfig, Config
 from gearshift.core.observer import CallContext
+from gearshift.core.promptcache import PromptCache
 from gearshift.core.words import Outcome, VerdictResult
 from gearshift.server.metrics import Metrics
 from gearshift.server.status import CODES
@@ -68,7 +73,6 @@ OUTSIDE = frozenset(
         "RetryInfo",
         "QuotaFailure",
         "cp",
-        "yarl",
         "sha256sum",
         "python -m grpc_tools.protoc",
         "~/.local/state",
@@ -225,6 +229,9 @@ def exposed() -> dict[str, tuple[str, tuple[str, ...]]]:
         ),
         "",
     )
+    nothing = MemoryStore(0)
+    caches = Caches(PromptCache(CachingConfig()), AnswerCache(nothing), VectorCache(nothing, 1.0))
+    metrics.caches(lambda: caches)
     assert metrics.exposition()  # counts the call
     found: dict[str, tuple[str, tuple[str, ...]]] = {}
     for family in metrics.registry.collect():
