@@ -61,6 +61,12 @@ class Process:
         how = f"ended with {code}" if code is not None else f"does not listen after {_START_S:g} s"
         raise RuntimeError(f"{self.name} {how}; it said:\n{self.said()[-2000:]}")
 
+    @property
+    def pid(self) -> int:
+        """The id of the process, which runs."""
+        assert self._popen is not None, "not started"
+        return self._popen.pid
+
     def said(self) -> str:
         """Give what it has said."""
         return self.log.read_text("utf-8", "replace")

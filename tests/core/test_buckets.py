@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gearshift.core.buckets import Concurrency, DailyBudget, TokenBucket
+from gearshift.core.buckets import Budget, Concurrency, TokenBucket
 
 
 def _bucket(capacity: float = 10.0, refill: float = 2.0) -> TokenBucket:
@@ -92,9 +92,9 @@ def test_concurrency_is_a_number_of_places() -> None:
 _MIDNIGHT = 20_000 * 86_400.0
 
 
-def _budget(capacity: float = 1.0, now: float = 100.0) -> DailyBudget:
+def _budget(capacity: float = 1.0, now: float = 100.0) -> Budget:
     """A budget whose clock says `now` 3,600 s before midnight."""
-    return DailyBudget(capacity=capacity, epoch_offset=_MIDNIGHT - 3600 - now, now=now)
+    return Budget(capacity=capacity, epoch_offset=_MIDNIGHT - 3600 - now, now=now)
 
 
 def test_a_budget_begins_anew_at_midnight() -> None:

@@ -429,6 +429,32 @@ def test_a_wrong_task_says_what_is_wrong(settings: str, told: str) -> None:
     assert told in problems_of(task_of(settings))
 
 
+def test_restricted_answers_have_no_cache() -> None:
+    assert "triage.cache: restricted answers are never kept" in problems_of(
+        task_of("sensitivity: restricted, cache: {}")
+    )
+
+
+def test_an_embed_task_has_no_cache_of_answers() -> None:
+    told = problems_of(task_of("chain: classify, cache: {}").replace("type: classify", "type: embed"))
+    assert "triage.cache: keeps answers; vectors are kept without it" in told
+
+
+@pytest.mark.parametrize(
+    ("settings", "warns"),
+    [
+        pytest.param("cache: {}", True, id="a temperature that nobody set"),
+        pytest.param("cache: {}, temperature: 0.7", True, id="above 0"),
+        pytest.param("cache: {}, temperature: 0", False, id="0"),
+        pytest.param("cache: {any_temperature: true}", False, id="any"),
+        pytest.param("temperature: 0.7", False, id="no cache"),
+    ],
+)
+def test_a_cache_that_chance_keeps_empty_is_told_of(settings: str, warns: bool) -> None:
+    made = built(task_of(settings))
+    assert any("any_temperature" in warning for warning in made.warnings) is warns
+
+
 def test_a_task_without_chain_needs_one_of_its_type() -> None:
     assert "no chain is named `extract`" in problems_of(f"{CLASSIFY}tasks: {{declared: {{x: {{type: extract}}}}}}")
 

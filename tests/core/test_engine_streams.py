@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from decimal import Decimal
 
 import anyio
@@ -17,7 +17,8 @@ from gearshift.core.blueprint import ChainPolicy, Stage
 from gearshift.core.catalogue import Feature
 from gearshift.core.config.model import GatesConfig, LimitsConfig
 from gearshift.core.errors import NoStageError, NotAcceptedError, RouteError
-from gearshift.core.events import ReasoningDelta, TextDelta, ToolCallFragment
+from gearshift.core.events import Event, ReasoningDelta, TextDelta, ToolCallFragment
+from gearshift.core.flight import snapshot
 from gearshift.core.provider import Chunk, Timeouts, TokenLogprob
 from gearshift.core.request import JsonOutput, LabelOutput, Output, Policy, Request, StreamPolicy, Tool
 from gearshift.core.words import (
@@ -251,6 +252,35 @@ def test_a_caller_that_leaves_at_any_event_leaves_nothing_behind(
         made.check_settled()
         assert made.upstream_calls <= chain_policy.max_attempts
         assert len(made.notebook.calls) <= 1
+
+    asyncio.run(run())
+
+
+@settings(max_examples=300, deadline=None)
+@given(situation=_situations())
+def test_who_joins_a_shared_stream_at_any_message_keeps_the_rules(
+    situation: tuple[Engine, Request, ChainPolicy],
+) -> None:
+    made, call, _ = situation
+
+    async def run() -> None:
+        log: list[list[Event]] = []
+        with suppress(RouteError):
+            async for batch in made.router.stream(call):
+                log.append(batch)
+        first = Replay()
+        for batch in log:
+            first.apply(batch)
+        for place in range(1, len(log) + 1):
+            late = Replay()
+            late.apply(snapshot(log[:place]))
+            for batch in log[place:]:
+                late.apply(batch)
+            assert late.text == first.text
+            assert late.reasoning == first.reasoning
+            assert late.fragments == first.fragments
+            assert late.completed is first.completed
+            assert set(late.checkpoints) <= set(first.checkpoints)
 
     asyncio.run(run())
 

@@ -281,8 +281,9 @@ async def test_a_failed_chain_raises_what_route_raises() -> None:
 
 async def test_a_repeat_of_the_callers_request_id_is_the_same_answer() -> None:
     ran = one(says("A line."))
-    first = await ran.router.execute("generate", "Write a line.", {"request_id": "mine"})
-    again = await ran.router.execute("generate", "Write a line.", {"request_id": "mine"})
+    async with ran.router:
+        first = await ran.router.execute("generate", "Write a line.", {"request_id": "mine"})
+        again = await ran.router.execute("generate", "Write a line.", {"request_id": "mine"})
     assert first.request_id == again.request_id == "mine"
     assert ran.upstream_calls == 1
 

@@ -41,7 +41,7 @@ def test_each_rule_says_what_the_caller_is_told(kind: FailureKind) -> None:
 
 @pytest.mark.parametrize("kind", FailureKind)
 def test_the_breaker_counts_what_tells_of_health(kind: FailureKind) -> None:
-    expected = BreakerCount.NONE
+    expected = BreakerCount.LIMITED if kind is FailureKind.RATE_LIMIT else BreakerCount.NONE
     if kind in _FAULTS:
         expected = BreakerCount.FAULT
     elif kind in _AUTHENTICATION:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from gearshift.core.admission import Guard
+from gearshift.core.admission import Admission, Guard
 from gearshift.core.answer import AttemptRecord, Completion, StageRef
 from gearshift.core.blueprint import Blueprint
 from gearshift.core.gates import Gate
@@ -84,12 +85,19 @@ def engine(
     gates: Sequence[Gate] = (),
     observers: Sequence[Observer] = (),
     classifier: Classifier | None = None,
+    admission: Admission | None = None,
 ) -> Engine:
     """Give a router whose provider `p<n>` plays the n-th list of scripts."""
     providers = {f"p{place}": ScriptedProvider(list(each)) for place, each in enumerate(scripts)}
     notebook = Notebook()
     router = Router(
-        plan, providers=providers, observers=(notebook, *observers), gates=gates, classifier=classifier, seed=1
+        plan,
+        providers=providers,
+        observers=(notebook, *observers),
+        gates=gates,
+        classifier=classifier,
+        admission=admission,
+        seed=1,
     )
     return Engine(router, providers, notebook)
 
@@ -124,3 +132,10 @@ def request(
         policy=policy or NO_POLICY,
         stream=stream,
     )
+
+
+@asynccontextmanager
+async def entered(made: Engine) -> AsyncGenerator[Engine]:
+    """Enter the engine's router, as calls that are shared need it."""
+    async with made.router:
+        yield made

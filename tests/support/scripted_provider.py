@@ -23,6 +23,7 @@ class Script:
     """One upstream call: chunks, then an end, a failure, or a wait for ever.
 
     Args:
+        waits_for: what must happen before the last chunk is written.
         stalls: after the chunks nothing comes until the call's own timeouts end it, as the HTTP layer's watchdog does.
 
     """
@@ -32,6 +33,7 @@ class Script:
     hangs: bool = False
     stalls: bool = False
     vectors: tuple[tuple[float, ...], ...] = ()
+    waits_for: anyio.Event | None = None
 
 
 def says(*pieces: str | DeltaPart, usage: Usage | None = None, finish: FinishReason = FinishReason.STOP) -> Script:
@@ -61,6 +63,8 @@ class ScriptedProvider:
     running: int = 0
     most_running: int = 0
     hanging: anyio.Event = field(default_factory=anyio.Event)
+    waiting: anyio.Event = field(default_factory=anyio.Event)
+    """Set when a script waits for what it `waits_for`."""
 
     def _next(self, made: int) -> Script:
         return self.scripts[min(made, len(self.scripts)) - 1]
@@ -74,11 +78,14 @@ class ScriptedProvider:
         self.most_running = max(self.most_running, self.running)
         try:
             if call.stream:
-                for chunk in script.chunks:
+                for place, chunk in enumerate(script.chunks):
                     await anyio.lowlevel.checkpoint()
+                    if place == len(script.chunks) - 1:
+                        await self._wait(script)
                     yield chunk
             else:
                 await anyio.lowlevel.checkpoint()
+                await self._wait(script)
                 if script.failure is None and not script.hangs and not script.stalls:
                     yield folded(script.chunks)
             if script.hangs:
@@ -99,6 +106,11 @@ class ScriptedProvider:
             self.running -= 1
             self.closed_early += not ended
 
+    async def _wait(self, script: Script) -> None:
+        if script.waits_for is not None:
+            self.waiting.set()
+            await script.waits_for.wait()
+
     async def embed(self, call: EmbedCall) -> EmbedResult:
         """Give the next script's vectors."""
         self.embed_calls.append(call)
@@ -108,6 +120,7 @@ class ScriptedProvider:
             await anyio.sleep_forever()
         if script.failure is not None:
             raise script.failure
+        await self._wait(script)
         vectors = script.vectors or tuple((1.0, float(len(text)), 0.5) for text in call.inputs)
         return EmbedResult(vectors=vectors, usage=Usage(input_tokens=len(call.inputs)))
 

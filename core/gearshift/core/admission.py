@@ -1,33 +1,41 @@
 """Leave to make an upstream call: breaker, limits and the choice of an account.
 
 Rules: state belongs to account + model and is shared by all chains. A reservation is all or none; it is settled
-synchronously, once, when the call has ended, however it ended. Waiters of one account and model are served in order.
-Money is reserved in USD as floats for pacing; what is billed is decimal and stands in the ledger.
+synchronously, once, when the call has ended, however it ended. Who waits for a limit, of an account, tenant or task, is
+served in the order of arrival (line.py). Money is reserved in USD as floats for pacing; what is billed is decimal and
+stands in the ledger. Limits that several processes share are in `shared/`, on top of this module.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
 import anyio
 from msgspec import Struct
 
-from gearshift.core.blueprint import AccountSpec, Stage
+from gearshift.core.blueprint import AccountSpec, ProviderSpec, Stage
 from gearshift.core.breaker import Breaker
-from gearshift.core.buckets import Concurrency, DailyBudget, TokenBucket
+from gearshift.core.buckets import NEVER, Bucket, Budget, Concurrency, TokenBucket
 from gearshift.core.config.model import LimitsConfig
 from gearshift.core.failures import FAILURE_RULES
+from gearshift.core.line import Line, Lined, Waiter
+from gearshift.core.machines.kinds import question_url, watched_kind
+from gearshift.core.machines.machine import Machine
+from gearshift.core.machines.pressure import Pressure
 from gearshift.core.pace import Pacer
-from gearshift.core.words import FailureKind
+from gearshift.core.words import BreakerState, FailureKind
+
+ASK = "ask"
+"""Reason of a refusal that is none: a shared store must be asked, which `admit` does."""
 
 _SMOOTHING = 0.2
 _LONGEST_PAUSE_S = 300.0
 """A provider's `Retry-After` is believed so far, should nothing else be heard of it."""
 
-AnyBucket = TokenBucket | DailyBudget | Concurrency
+AnyBucket = Bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +45,14 @@ class Refusal:
     Args:
         reason: `breaker` or `limit`.
         limit: what was spent, such as `tokens of groq/default/llama-3.1-8b-instant`.
+        lacking: in whose lines a call stands that waits; empty where waiting is vain.
 
     """
 
     reason: str
     limit: str
     wait_s: float
+    lacking: tuple[Lined, ...] = ()
 
 
 @dataclass(slots=True)
@@ -61,17 +71,26 @@ class Figures:
 class Guard:
     """Breaker, limits and figures of one account and model."""
 
-    def __init__(self, stage: Stage, spec: AccountSpec, now: float, places: Places) -> None:
+    def __init__(
+        self, stage: Stage, spec: AccountSpec, buckets: Sequence[AnyBucket], breaker: Breaker, now: float
+    ) -> None:
         self.provider = stage.provider.name
         self.account = spec.account
         self.model = stage.model.id
-        self.breaker = Breaker(stage.provider.breaker)
-        self.buckets = buckets_of(spec.limits, now)
+        self.breaker = breaker
+        self.buckets = buckets
         self.pacer = Pacer(spec.limits.pace) if spec.limits.pace else None
         self.figures = Figures()
         self.spec = spec
-        self._turn = anyio.Lock()
-        self._places = places
+        self.permit: Callable[..., Permit] = Permit
+        self.machine: Machine | None = None
+        """The own machine that it runs on, where its time is paid for."""
+        self.pressure: Pressure | None = None
+        """What the model server says of itself, where it can be asked."""
+        self.line: Line | None = None
+        """Who waits until the provider may be asked again."""
+        self.waiting = 0
+        """Callers that wait for a limit."""
         self._paused_until = now
 
     @property
@@ -79,18 +98,37 @@ class Guard:
         """Provider, account and model."""
         return f"{self.provider}/{self.account.name}/{self.model}"
 
-    @property
-    def waiting(self) -> int:
-        """Callers that wait for a limit."""
-        return self._turn.statistics().tasks_waiting + int(self._turn.locked())
-
-    def refusal(self, amounts: Amounts, now: float) -> Refusal | None:
+    def refusal(self, amounts: Amounts, now: float, waiter: Waiter | None = None) -> Refusal | None:
         """Give why no call may be made now, or None."""
+        if self.breaker.permits(now) and now >= self._paused_until and self.line is None:
+            return refusal_of(self.buckets, amounts, now, self.name, waiter) if self.buckets else None
+        return self.closed(now, waiter) or refusal_of(self.buckets, amounts, now, self.name, waiter)
+
+    def closed(self, now: float, waiter: Waiter | None = None) -> Refusal | None:
+        """Give why no call may be made now whatever its limits hold, or None."""
         if not self.breaker.permits(now):
             return Refusal("breaker", self.breaker.reason, self.breaker.probe_in(now) or 1.0)
         if now < self._paused_until:
-            return Refusal("limit", f"the provider's own limit of {self.name}", self._paused_until - now)
-        return refusal_of(self.buckets, amounts, now, self.name)
+            wait = self._paused_until - now
+            return Refusal("limit", f"the provider's own limit of {self.name}", wait, (self,))
+        if self.line is not None and self.line.waiters[0] is not waiter:
+            return Refusal("limit", f"queue of {self.name}", 0.05, (self,))
+        return None
+
+    def is_free(self, now: float) -> bool:
+        """Tell whether there is neither a limit nor a fault that could refuse a call."""
+        return (
+            not self.buckets
+            and self.pacer is None
+            and self.breaker.state is BreakerState.CLOSED
+            and now >= self._paused_until
+            and self.line is None
+        )
+
+    def parallelism(self, configured: float) -> float:
+        """Give how many calls its machine runs at once, as measured of late, else as configured."""
+        measured = None if self.machine is None else self.machine.parallelism(time.monotonic())
+        return configured if measured is None else measured
 
     def agreed(self) -> None:
         """Count an answer as accepted after all: a second look confirmed it."""
@@ -100,42 +138,6 @@ class Guard:
     def pause(self, seconds: float, now: float) -> None:
         """Pass it over for as long as the provider asked to be left alone."""
         self._paused_until = max(self._paused_until, now + min(seconds, _LONGEST_PAUSE_S))
-
-    def freed(self) -> None:
-        """Wake who waits for a place."""
-        self._places.freed()
-
-    async def wait(self, seconds: float) -> None:
-        """Wait so long, or until a place was freed anywhere."""
-        await self._places.wait(seconds)
-
-    @property
-    def turn(self) -> anyio.Lock:
-        """Who holds it is first in line; a lock of anyio is handed on in the order in which it was asked for."""
-        return self._turn
-
-
-class Places:
-    """Wakes those who are first in line when a call has ended, on whichever account: tenants share places over all."""
-
-    def __init__(self) -> None:
-        self._waiting = 0
-        self._freed = anyio.Event()
-
-    def freed(self) -> None:
-        """Wake everybody who is first in line."""
-        if self._waiting:
-            self._freed.set()
-            self._freed = anyio.Event()
-
-    async def wait(self, seconds: float) -> None:
-        """Wait so long, or until a place was freed."""
-        self._waiting += 1
-        try:
-            with anyio.move_on_after(min(seconds, 3600.0)):
-                await self._freed.wait()
-        finally:
-            self._waiting -= 1
 
 
 class Amounts(Struct, frozen=True):
@@ -153,13 +155,16 @@ class Amounts(Struct, frozen=True):
         return 1.0
 
 
+_NOTHING = Amounts(0, None)
+
+
 class Permit:
     """Leave to make one call. Settle it once, in a `finally`."""
 
-    __slots__ = ("_buckets", "_reserved", "_settled", "_ticket", "account", "guard", "queue_s")
+    __slots__ = ("_at", "_borne_s", "_buckets", "_mark", "_reserved", "_settled", "_ticket", "account", "guard", "queue_s")
 
     def __init__(
-        self, guard: Guard, extra: Sequence[AnyBucket], reserved: Amounts, queue_s: float, ticket: int = 0
+        self, guard: Guard, extra: Sequence[AnyBucket], reserved: Amounts, queue_s: float, ticket: int, at: float
     ) -> None:
         self.guard = guard
         self.account = guard.account
@@ -167,19 +172,50 @@ class Permit:
         self._buckets = (*guard.buckets, *extra)
         self._reserved = reserved
         self._ticket = ticket
+        self._at = at
         self._settled = False
+
+    def machine_s(self) -> float | None:
+        """End the call on its machine; give the machine's seconds that it bears, None where they are not measured."""
+        return None
+
+    @property
+    def metered(self) -> Sequence[AnyBucket]:
+        """The limits that a running stream may pass: those on model tokens and money."""
+        return [bucket for bucket in self._buckets if bucket.unit in ("tokens", "cost")]
+
+    def extend(self, amounts: Amounts, answer: Callable[[bool], None]) -> None:
+        """Reserve more for a stream that runs, all or none; `answer` hears whether, at once or a little later.
+
+        It stands in no line: what has begun is ended before something else is begun.
+        """
+        metered, now = self.metered, time.monotonic()
+        for bucket in metered:
+            if bucket.wait_for(amounts.of(bucket.unit), now) > 0:
+                answer(False)
+                return
+        for bucket in metered:
+            bucket.take(amounts.of(bucket.unit), now)
+        self.extended(amounts)
+        answer(True)
+
+    def extended(self, amounts: Amounts) -> None:
+        """Note that more was reserved."""
+        reserved = self._reserved
+        cost = None
+        if reserved.cost_usd is not None or amounts.cost_usd is not None:
+            cost = (reserved.cost_usd or 0) + (amounts.cost_usd or Decimal(0))
+        self._reserved = Amounts(reserved.tokens + amounts.tokens, cost)
 
     def cancel(self) -> None:
         """Give everything back: the call was not made."""
         if self._settled:
             return
         self._settled = True
-        now = time.monotonic()
-        for bucket in self._buckets:
-            bucket.settle(self._reserved.of(bucket.unit), 0.0, now)
+        if self._buckets:
+            self._put_right(_NOTHING, time.monotonic())
         self.guard.figures.in_flight -= 1
         self.guard.breaker.abandon(self._ticket)
-        self.guard.freed()
 
     def settle(
         self,
@@ -205,9 +241,7 @@ class Permit:
         self._settled = True
         guard, figures = self.guard, self.guard.figures
         if self._buckets:
-            used = Amounts(tokens, cost_usd)
-            for bucket in self._buckets:
-                bucket.settle(self._reserved.of(bucket.unit), used.of(bucket.unit), now)
+            self._put_right(Amounts(tokens, cost_usd), now)
         figures.in_flight -= 1
         figures.attempts += 1
         if cancelled:
@@ -226,17 +260,91 @@ class Permit:
             if accepted is not None:
                 figures.accepted += accepted
                 figures.poor += not accepted
-        guard.freed()
+
+    def _put_right(self, used: Amounts, now: float) -> None:
+        """Give back what was reserved too much, or owe what was too little; who is first in line may go on."""
+        reserved, is_made = self._reserved, used is not _NOTHING
+        for bucket in self._buckets:
+            unit = bucket.unit
+            bucket.settle(reserved.of(unit), used.of(unit) if is_made else 0.0, now, self._at)
+            if bucket.line is not None:
+                bucket.line.wake()
+
+
+class MachinePermit(Permit):
+    """Leave to make one call on a machine whose time is paid for: it runs there until it is settled."""
+
+    __slots__ = ()
+
+    _borne_s: float | None
+    _mark: float
+
+    def __init__(
+        self, guard: Guard, extra: Sequence[AnyBucket], reserved: Amounts, queue_s: float, ticket: int, at: float
+    ) -> None:
+        super().__init__(guard, extra, reserved, queue_s, ticket, at)
+        self.begin()
+
+    def begin(self) -> None:
+        """Count the call as running."""
+        assert self.guard.machine is not None
+        self._borne_s = None
+        self._mark = self.guard.machine.begin(time.monotonic())
+
+    def machine_s(self) -> float | None:
+        """End the call on its machine, once; give the machine's seconds that it bears."""
+        if self._borne_s is None:
+            assert self.guard.machine is not None
+            self._borne_s = self.guard.machine.end(self._mark, time.monotonic())
+        return self._borne_s
+
+    def cancel(self) -> None:
+        """Give everything back."""
+        self.machine_s()
+        super().cancel()
+
+    def settle(
+        self,
+        *,
+        tokens: int,
+        cost_usd: Decimal | None,
+        failure: FailureKind | None,
+        cancelled: bool,
+        accepted: bool | None,
+        first_token_ms: float | None,
+        total_ms: float,
+        now: float,
+        retry_after_s: float | None = None,
+    ) -> None:
+        """Settle, and no longer run."""
+        self.machine_s()
+        super().settle(
+            tokens=tokens,
+            cost_usd=cost_usd,
+            failure=failure,
+            cancelled=cancelled,
+            accepted=accepted,
+            first_token_ms=first_token_ms,
+            total_ms=total_ms,
+            now=now,
+            retry_after_s=retry_after_s,
+        )
 
 
 class Admission:
     """The guards of every account and model, and the buckets of tenants and tasks. Shared by all calls of a router."""
 
+    poll_s = NEVER
+    """How often who is first in line asks again, though nothing was heard."""
+
     def __init__(self) -> None:
+        self._permit: Callable[..., Permit] = Permit
+        self._machine_permit: Callable[..., Permit] = MachinePermit
+        self._machines: dict[tuple[str, str], Machine] = {}
+        self._pressures: dict[tuple[str, str], Pressure] = {}
         self._guards: dict[tuple[str, str, str], Guard] = {}
         self._credits: dict[tuple[str, str, str], float] = {}
-        self._shared: dict[tuple[str, str], tuple[LimitsConfig, list[AnyBucket]]] = {}
-        self._places = Places()
+        self._shared: dict[tuple[str, str], tuple[LimitsConfig, Sequence[AnyBucket]]] = {}
 
     def guards(self) -> list[Guard]:
         """Give every guard, by name."""
@@ -247,12 +355,76 @@ class Admission:
         key = (stage.provider.name, spec.account.name, stage.model.id)
         guard = self._guards.get(key)
         if guard is None:
-            guard = self._guards[key] = Guard(stage, spec, now, self._places)
+            guard = self._guards[key] = self._placed(self._fresh(stage, spec, now), stage, now)
         elif guard.spec is not spec and guard.spec != spec:
-            fresh = Guard(stage, spec, now, self._places)
+            fresh = self._fresh(stage, spec, now)
             fresh.breaker, fresh.figures = guard.breaker, guard.figures
-            guard = self._guards[key] = fresh
+            if guard.spec.limits == spec.limits:
+                fresh.buckets = guard.buckets
+            else:
+                carry_spending(guard.buckets, fresh.buckets, now)
+            guard = self._guards[key] = self._placed(fresh, stage, now)
         return guard
+
+    def machine(self, provider: ProviderSpec, spec: AccountSpec, now: float) -> Machine:
+        """Give the machine of an account, which is its base URL."""
+        key = (provider.name, spec.account.base_url)
+        machine = self._machines.get(key)
+        if machine is None:
+            machine = self._machines[key] = Machine(provider.name, spec.account.name, now)
+        return machine
+
+    def pressure(self, provider: ProviderSpec, spec: AccountSpec, base_url: str = "") -> Pressure | None:
+        """Give what is known of the pressure on an account's server; None where it cannot be asked.
+
+        Args:
+            base_url: of the running embedded model, which has none in the configuration.
+
+        """
+        kind = watched_kind(provider.kind, provider.dialect)
+        if not kind:
+            return None
+        account = spec.account
+        key = (provider.name, account.base_url)
+        known = self._pressures.get(key)
+        if known is None:
+            known = self._pressures[key] = Pressure(provider.name, account.name, kind, provider.parallelism)
+        if place := base_url or account.base_url:
+            known.url = question_url(kind, place)
+        known.interval_s, known.parallelism = provider.pressure.interval_s, provider.parallelism
+        known.headers = {name.lower(): value for name, value in account.headers.items()}
+        if account.api_key:
+            known.headers["authorization"] = f"Bearer {account.api_key}"
+        return known
+
+    def _placed(self, guard: Guard, stage: Stage, now: float) -> Guard:
+        """Tell a new guard what machine it is on."""
+        provider = stage.provider
+        guard.permit = self._permit
+        if stage.model.self_hosted and provider.cost_per_hour_usd is not None:
+            guard.machine, guard.permit = self.machine(provider, guard.spec, now), self._machine_permit
+        guard.pressure = self.pressure(provider, guard.spec)
+        if guard.pressure is not None and not any(each is guard.figures for each in guard.pressure.figures):
+            guard.pressure.figures.append(guard.figures)
+        return guard
+
+    def budgets(self) -> list[tuple[str, str, Budget]]:
+        """Give every limit on spending that was asked for so far, with whose it is: `account`, `tenant` or `task`, and its name.
+
+        For seeding them from the ledger when a service starts.
+        """
+        found = [("account", guard.name, each) for guard in self.guards() for each in guard.buckets]
+        found += [(kind, name, each) for (kind, name), (_, made) in self._shared.items() for each in made]
+        return [(kind, name, each) for kind, name, each in found if isinstance(each, Budget)]
+
+    def _fresh(self, stage: Stage, spec: AccountSpec, now: float) -> Guard:
+        name = f"{stage.provider.name}/{spec.account.name}/{stage.model.id}"
+        breaker = Breaker(stage.provider.breaker)
+        return Guard(stage, spec, self._buckets("account", name, spec.limits, now), breaker, now)
+
+    def _buckets(self, kind: str, name: str, limits: LimitsConfig, now: float) -> Sequence[AnyBucket]:
+        """Make the buckets of an account and model, a tenant or a task."""
+        return buckets_of(limits, now)
 
     def shared_buckets(self, kind: str, name: str, limits: LimitsConfig | None, now: float) -> Sequence[AnyBucket]:
         """Give the buckets of a tenant or task, made on first use and anew when its limits have changed."""
@@ -261,24 +433,44 @@ class Admission:
         key = (kind, name)
         known = self._shared.get(key)
         if known is None or (known[0] is not limits and known[0] != limits):
-            known = self._shared[key] = (limits, buckets_of(limits, now))
+            made = self._buckets(kind, name, limits, now)
+            if known is not None:
+                carry_spending(known[1], made, now)
+            known = self._shared[key] = (limits, made)
         return known[1]
 
     def limits_money(self, stage: Stage, extra: Sequence[AnyBucket]) -> bool:
         """Tell whether a call's expected cost matters to any limit on it."""
         for spec in stage.provider.accounts:
-            if spec.limits.usd_per_day is not None:
+            if spec.limits.usd_per_day is not None or spec.limits.usd_per_month is not None:
                 return True
-        return bool(extra) and _limits_money(extra)
+        return bool(extra) and has_money_limit(extra)
 
     def state_of(self, stage: Stage, now: float, excluded: frozenset[str] = frozenset()) -> Guard:
         """Give the guard of the stage's account that is best off: the one whose breaker permits, or the first."""
         accounts = stage.provider.accounts
         if len(accounts) == 1:
-            return self.guard(stage, accounts[0], now)
+            spec = accounts[0]
+            known = self._guards.get((stage.provider.name, spec.account.name, stage.model.id))
+            return known if known is not None and known.spec is spec else self.guard(stage, spec, now)
         usable = [spec for spec in accounts if spec.account.name not in excluded] if excluded else accounts
         guards = [self.guard(stage, spec, now) for spec in usable or accounts]
         return next((guard for guard in guards if guard.breaker.permits(now)), guards[0])
+
+    def unlimited(self, stage: Stage, excluded: frozenset[str]) -> Permit | None:
+        """Give leave where nothing could refuse it: one account without any limit, in good health and not paused.
+
+        None says nothing: ask `admit_nowait`. This asks for no amounts, so that nobody need work them out.
+        """
+        accounts = stage.provider.accounts
+        if len(accounts) != 1 or excluded:
+            return None
+        now = time.monotonic()
+        guard = self.state_of(stage, now)
+        if not guard.is_free(now):
+            return None
+        guard.figures.in_flight += 1
+        return guard.permit(guard, (), _NOTHING, 0.0, 0, now)
 
     def admit_nowait(
         self,
@@ -288,42 +480,43 @@ class Admission:
         *,
         excluded: frozenset[str] = frozenset(),
         queue_s: float = 0.0,
-        in_turn: Guard | None = None,
+        waiter: Waiter | None = None,
     ) -> Permit | Refusal:
         """Give leave to call the stage's model on one of its accounts, or say why not.
 
         Args:
             extra: buckets of the tenant and task, reserved together with the account's.
             excluded: accounts that must not be used again for this call.
-            in_turn: the guard whose turn the caller holds; others do not pass the queue of a guard.
+            waiter: the caller, where it stands in line; others do not pass those who do.
 
         """
         now = time.monotonic()
-        is_unpriced = amounts.cost_usd is None and not stage.model.self_hosted
-        if is_unpriced and _limits_money(extra):
-            return _unpriced(stage, "tenant or task")
-        if extra and (refused := refusal_of(extra, amounts, now, "tenant or task")) is not None:
-            return refused
+        has_no_price = amounts.cost_usd is None and not stage.model.self_hosted
+        if has_no_price and has_money_limit(extra):
+            return unpriced(stage, "tenant or task")
+        lacked = refusal_of(extra, amounts, now, "tenant or task", waiter) if extra else None
+        if lacked is not None and waiter is None:
+            return lacked
         refused = None
         for spec in self._in_turn(stage, excluded):
             guard = self.guard(stage, spec, now)
-            if is_unpriced and _limits_money(guard.buckets):
-                refused = refused or _unpriced(stage, guard.name)
+            if has_no_price and has_money_limit(guard.buckets):
+                refused = refused or unpriced(stage, guard.name)
                 continue
-            why = guard.refusal(amounts, now)
-            if why is None and guard.turn.locked() and guard is not in_turn:
-                why = Refusal("limit", f"queue of {guard.name}", 0.05)
-            if why is None:
+            why = guard.refusal(amounts, now, waiter)
+            if why is None and lacked is None:
                 ticket = guard.breaker.begin(now) or 0
                 for bucket in guard.buckets:
                     bucket.take(amounts.of(bucket.unit), now)
                 for bucket in extra:
                     bucket.take(amounts.of(bucket.unit), now)
                 guard.figures.in_flight += 1
-                return Permit(guard, extra, amounts, queue_s, ticket)
+                return guard.permit(guard, extra, amounts, queue_s, ticket, now)
+            if why is None or (lacked is not None and why.reason == "limit"):
+                why = _both(lacked, why)
             if refused is None or why.wait_s < refused.wait_s:
                 refused = why
-        return refused or Refusal("limit", f"every account of {stage.provider.name} was tried", float("inf"))
+        return refused or Refusal("limit", f"every account of {stage.provider.name} was tried", NEVER)
 
     async def admit(
         self,
@@ -337,24 +530,35 @@ class Admission:
         """Wait in line for leave, no longer than until `until` (seconds, monotonic), and not at all where that is vain."""
         began = time.monotonic()
         guard = self.state_of(stage, began, excluded)
-        with anyio.move_on_after(max(0.0, until - began)):
-            async with guard.turn:
-                while True:
-                    got = self.admit_nowait(
-                        stage,
-                        amounts,
-                        extra,
-                        excluded=excluded,
-                        queue_s=time.monotonic() - began,
-                        in_turn=guard,
-                    )
-                    if isinstance(got, Permit) or got.reason != "limit":
-                        return got
-                    # Nobody knows when a place is freed, so that is waited for.
-                    if time.monotonic() + (0.001 if got.wait_s == float("inf") else got.wait_s) > until:
-                        return got
-                    await guard.wait(got.wait_s)
-        return Refusal("limit", f"queue of {guard.name}", max(0.05, until - began))
+        waiter = Waiter(amounts)
+        guard.waiting += 1
+        try:
+            while True:
+                waiter.event = anyio.Event()  # before asking, or what changes meanwhile would be missed
+                got = await self._ask(stage, amounts, extra, excluded, time.monotonic() - began, waiter)
+                if isinstance(got, Permit) or got.reason != "limit" or not got.lacking:
+                    return got
+                # Nobody knows when a place is freed, so that is waited for.
+                left = until - time.monotonic()
+                if (left <= 0 if got.wait_s == NEVER else got.wait_s > left) or _is_vain(got):
+                    return got
+                waiter.stand(got.lacking)
+                with anyio.move_on_after(min(got.wait_s, left, self.poll_s if waiter.is_first else NEVER)):
+                    await waiter.event.wait()
+        finally:
+            guard.waiting -= 1
+            waiter.leave()
+
+    async def _ask(
+        self,
+        stage: Stage,
+        amounts: Amounts,
+        extra: Sequence[AnyBucket],
+        excluded: frozenset[str],
+        queue_s: float,
+        waiter: Waiter,
+    ) -> Permit | Refusal:
+        return self.admit_nowait(stage, amounts, extra, excluded=excluded, queue_s=queue_s, waiter=waiter)
 
     def _in_turn(self, stage: Stage, excluded: frozenset[str]) -> Iterable[AccountSpec]:
         """Give the accounts by smooth weighted turns (as nginx does it): the heavier are first more often."""
@@ -372,13 +576,35 @@ class Admission:
         return usable
 
 
-def _limits_money(buckets: Iterable[AnyBucket]) -> bool:
+def is_unpriced(stage: Stage, amounts: Amounts) -> bool:
+    """Tell whether nobody knows what a call will cost."""
+    return amounts.cost_usd is None and not stage.model.self_hosted
+
+
+def has_money_limit(buckets: Iterable[AnyBucket]) -> bool:
+    """Tell whether one of the buckets limits spending."""
     return any(bucket.unit == "cost" for bucket in buckets)
 
 
-def _unpriced(stage: Stage, whose: str) -> Refusal:
+def unpriced(stage: Stage, whose: str) -> Refusal:
+    """Refuse a call whose price is unknown where spending is limited."""
     why = f"the price of {stage.model.id} is unknown, so the limit on the spending of {whose} cannot be kept"
     return Refusal("cap", why, float("inf"))
+
+
+def _both(one: Refusal | None, other: Refusal | None) -> Refusal:
+    """Give the refusal that is waited for longer, with what is lacking for either."""
+    if one is None or other is None:
+        either = one or other
+        assert either is not None
+        return either
+    longer = one if one.wait_s >= other.wait_s else other
+    return Refusal(longer.reason, longer.limit, longer.wait_s, (*one.lacking, *other.lacking))
+
+
+def _is_vain(refusal: Refusal) -> bool:
+    """Tell whether no waiting helps: the call costs more than a whole budget."""
+    return refusal.wait_s == NEVER and refusal.limit.startswith("cost ")
 
 
 def buckets_of(limits: LimitsConfig, now: float) -> list[AnyBucket]:
@@ -390,17 +616,37 @@ def buckets_of(limits: LimitsConfig, now: float) -> list[AnyBucket]:
         if per_minute is not None:
             rate = per_minute / 60
             buckets.append(TokenBucket(unit, capacity=max(1.0, rate * limits.burst_s), refill_per_s=rate, now=now))
-    if limits.usd_per_day is not None:
-        offset = time.time() - time.monotonic()
-        buckets.append(DailyBudget(capacity=float(limits.usd_per_day), epoch_offset=offset, now=now))
+    for period, usd in (("day", limits.usd_per_day), ("month", limits.usd_per_month)):
+        if usd is not None:
+            offset = time.time() - time.monotonic()
+            buckets.append(Budget(capacity=float(usd), epoch_offset=offset, now=now, period=period))
+    for bucket in buckets:
+        bucket.stops = limits.on_overrun == "stop"
     return buckets
 
 
-def refusal_of(buckets: Iterable[AnyBucket], amounts: Amounts, now: float, whose: str) -> Refusal | None:
+def carry_spending(old: Iterable[AnyBucket], new: Iterable[AnyBucket], now: float) -> None:
+    """Count what was spent under old budgets in the new ones of the same period: another limit is no new money."""
+    spent = {each.period: each.capacity - each.level(now) for each in old if isinstance(each, Budget)}
+    for each in new:
+        if isinstance(each, Budget) and each.period in spent:
+            each.seed(spent[each.period], now)
+
+
+def refusal_of(
+    buckets: Iterable[AnyBucket], amounts: Amounts, now: float, whose: str, waiter: Waiter | None = None
+) -> Refusal | None:
     """Give why the buckets cannot be reserved from now, or None; nothing is taken."""
-    longest: Refusal | None = None
+    longest: tuple[float, AnyBucket] | None = None
+    lacking: tuple[Lined, ...] = ()
     for bucket in buckets:
-        wait = bucket.wait_for(amounts.of(bucket.unit), now)
-        if wait > 0 and (longest is None or wait > longest.wait_s):
-            longest = Refusal("limit", f"{bucket.unit} of {whose}", wait)
-    return longest
+        unit, line = bucket.unit, bucket.line
+        ahead = 0.0 if line is None else line.ahead(waiter, unit)
+        wait = bucket.wait_for(amounts.of(unit), now, ahead)
+        if wait > 0:
+            lacking = (*lacking, bucket)
+            if longest is None or wait > longest[0]:
+                longest = (wait, bucket)
+    if longest is None:
+        return None
+    return Refusal("limit", f"{longest[1].unit} of {whose}", longest[0], lacking)

@@ -12,7 +12,14 @@ from decimal import Decimal
 
 from gearshift.core.answer import StageRef
 from gearshift.core.catalogue import Model
-from gearshift.core.config.model import BreakerConfig, Config, LimitsConfig
+from gearshift.core.config.model import (
+    AdaptiveConfig,
+    BreakerConfig,
+    Config,
+    LimitsConfig,
+    PressureConfig,
+    TaskCacheConfig,
+)
 from gearshift.core.provider import Account, Timeouts
 from gearshift.core.request import Output, StreamPolicy
 from gearshift.core.words import Complexity, Sensitivity, TaskType
@@ -41,6 +48,7 @@ class ProviderSpec:
     cost_per_hour_usd: Decimal | None
     parallelism: float
     connections: int
+    pressure: PressureConfig = PressureConfig()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +79,8 @@ class ChainPolicy:
     second_look: bool
     enforce_schema: bool
     check_coherence: bool
+    coherence: tuple[tuple[str, str], ...] = ()
+    """Checks and what they do (`reject`, `note`, `off`), sorted, where that is not their default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +93,8 @@ class Chain:
     policy: ChainPolicy
     allow_space_change: bool
     revision: str
+    weights: AdaptiveConfig = AdaptiveConfig()
+    """What is weighed where it is adaptive; no part of the revision, since no answer depends on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +116,8 @@ class DeclaredTask:
     limits: LimitsConfig | None
     definition_hash: str
     """Hash of the definition: what caches are keyed by, so that a changed task starts anew."""
+    cache: TaskCacheConfig | None = None
+    """How its answers are kept; None keeps none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
 """When an account and model is taken out of use.
 
 Rules: pure, time is passed in (seconds, monotonic). Opens on consecutive faults, on the share of faults in a window, and
-at once on a refused key, which is kept apart because it does not heal by waiting. Half-open lets one probe through;
+at once on a refused key, which is kept apart because it does not heal by waiting. Refusals for a provider's rate limit
+count only in a row, and open it for a short time. Half-open lets one probe through;
 what the probe leaves undecided (the caller left, the request was at fault) closes nothing and frees its place. Calls that
 were under way when it opened decide nothing any more: only the probe closes it.
 """
@@ -14,17 +15,32 @@ from gearshift.core.config.model import BreakerConfig
 from gearshift.core.failures import BreakerCount
 from gearshift.core.words import BreakerState
 
+LIMITED_OPEN_S = 2.0
+"""How long it opens first where a provider refused all calls for its rate limit; doubled as other openings are."""
+
 
 class Breaker:
     """The breaker of one account and model."""
 
-    __slots__ = ("_config", "_consecutive", "_open_s", "_open_until", "_probe", "_probes", "_window", "reason", "state")
+    __slots__ = (
+        "_config",
+        "_consecutive",
+        "_limited_s",
+        "_open_s",
+        "_open_until",
+        "_probe",
+        "_probes",
+        "_window",
+        "reason",
+        "state",
+    )
 
     def __init__(self, config: BreakerConfig) -> None:
         self._config = config
         self._window: deque[bool] = deque(maxlen=config.window)
         self._consecutive = 0
         self._open_s = config.open_s
+        self._limited_s = min(config.open_s, LIMITED_OPEN_S)
         self._open_until = 0.0
         self._probe: int | None = None
         self._probes = 0
@@ -60,9 +76,7 @@ class Breaker:
         elif ticket == self._probe:
             self.state = BreakerState.CLOSED
             self._probe = None
-            self._consecutive = 0
-            self._open_s = self._config.open_s
-            self._window.clear()
+            self._healed()
 
     def fail(self, count: BreakerCount, reason: str, now: float, ticket: int = 0) -> None:
         """Note a call that failed."""
@@ -70,6 +84,8 @@ class Breaker:
             self.abandon(ticket)
         elif count is BreakerCount.AUTHENTICATION:
             self._open(self._config.authentication_open_s, reason, now)
+        elif count is BreakerCount.LIMITED:
+            self._limited(reason, now, ticket)
         elif self.state is BreakerState.CLOSED:
             self._consecutive += 1
             self._window.append(True)
@@ -88,6 +104,21 @@ class Breaker:
     def probe_in(self, now: float) -> float:
         """Give the seconds until an open breaker lets a probe through; 0 when it is closed or due."""
         return 0.0 if self.state is BreakerState.CLOSED else max(0.0, self._open_until - now)
+
+    def _limited(self, reason: str, now: float, ticket: int) -> None:
+        if self.state is BreakerState.CLOSED:
+            self._consecutive += 1
+            if self._consecutive >= self._config.consecutive_faults:
+                self._open(self._limited_s, reason, now)
+        elif ticket == self._probe:
+            self._limited_s = min(self._limited_s * 2, self._config.max_open_s)
+            self._open(self._limited_s, reason, now)
+
+    def _healed(self) -> None:
+        self._consecutive = 0
+        self._open_s = self._config.open_s
+        self._limited_s = min(self._config.open_s, LIMITED_OPEN_S)
+        self._window.clear()
 
     def _rate_reached(self) -> bool:
         window = self._window

@@ -8,7 +8,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from gearshift.core.admission import AnyBucket
-from gearshift.core.blueprint import ChainPolicy
+from gearshift.core.blueprint import ChainPolicy, Stage
 from gearshift.core.catalogue import Feature
 from gearshift.core.gates import Judge
 from gearshift.core.observer import CallContext
@@ -26,6 +26,7 @@ class PreparedCall(Struct, frozen=True, kw_only=True):
     Args:
         ends_at: when it must have ended, seconds, monotonic; the margin for saying so is already off.
         began: when it arrived, seconds, monotonic.
+        strongest: the chain's strongest stage, which costs are compared with.
         characters / images: of everything that the model will read.
 
     """
@@ -45,6 +46,7 @@ class PreparedCall(Struct, frozen=True, kw_only=True):
     schema: Schema | None
     buckets: tuple[AnyBucket, ...]
     cache_key: str
+    strongest: Stage
     max_attempts: int
     max_hops: int
     characters: int

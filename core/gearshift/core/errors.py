@@ -119,9 +119,13 @@ class DeadlineError(RouteError):
 
 
 class AccessError(RouteError):
-    """Raised when the caller's key is missing, unknown or has run out."""
+    """Raised when the caller's key is missing, unknown, revoked or has run out; `cause` is one of these, in a word."""
 
     reason = "UNAUTHENTICATED"
+
+    def __init__(self, message: str, *, cause: str = "unknown") -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class ForbiddenError(RouteError):

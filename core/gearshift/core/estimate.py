@@ -16,6 +16,8 @@ UNKNOWN_OUTPUT_TOKENS = 512
 IMAGE_TOKENS = 1200
 """A rough price of one picture; Anthropic documents width x height / 750, at most about 1,600."""
 _LEARNING_RATE = 0.1
+_LEAST_FACTOR = 0.5
+"""Characters a token; fewer are not believed."""
 _KEPT = 128
 _KNOWN_FROM = 20
 _MOST_PAIRS = 4096
@@ -30,8 +32,12 @@ class Estimator:
 
     def input_tokens(self, characters: int, images: int, model: Model) -> int:
         """Estimate the input tokens of a prompt of so many characters and images."""
-        factor = self._characters_per_token.get(model.id, model.characters_per_token)
+        factor = self._characters_per_token.get(model.id) or max(_LEAST_FACTOR, model.characters_per_token)
         return int(characters / factor) + images * IMAGE_TOKENS + 8
+
+    def most_input_tokens(self, characters: int, images: int) -> int:
+        """Give what `input_tokens` never exceeds, whatever the model."""
+        return int(characters / _LEAST_FACTOR) + images * IMAGE_TOKENS + 8
 
     def output_tokens(self, task_id: str, model: Model, max_tokens: int | None) -> int:
         """Estimate the output tokens of a task on a model."""
@@ -42,8 +48,8 @@ class Estimator:
     def learn(self, task_id: str, model: Model, characters: int, input_tokens: int, output_tokens: int) -> None:
         """Learn from a call whose usage the provider reported. Calls with images are not to be given."""
         if characters >= 200 and input_tokens > 0:
-            seen = min(16.0, max(0.5, characters / input_tokens))
-            old = self._characters_per_token.get(model.id, model.characters_per_token)
+            seen = min(16.0, max(_LEAST_FACTOR, characters / input_tokens))
+            old = self._characters_per_token.get(model.id) or max(_LEAST_FACTOR, model.characters_per_token)
             self._characters_per_token[model.id] = old + _LEARNING_RATE * (seen - old)
         key = (task_id, model.id)
         recent = self._outputs.get(key)

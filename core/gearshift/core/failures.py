@@ -51,6 +51,9 @@ class BreakerCount(Enum):
     """It counts towards opening."""
     AUTHENTICATION = "authentication"
     """Kept apart: it opens at once and stays open for long, since a wrong key does not heal."""
+    LIMITED = "limited"
+    """It counts only in a row: a provider that answers nobody any more is left alone for a while, one that answers some calls
+    and refuses others is at its limit and well."""
     NONE = "none"
     """It says nothing about the provider's health; a half-open probe that ends so has not failed."""
 
@@ -92,7 +95,7 @@ def _rule(
 FAILURE_RULES: Mapping[FailureKind, FailureRule] = MappingProxyType(
     {
         FailureKind.RATE_LIMIT: _rule(
-            "the provider's rate limit was reached", retry=True, same_account=True, breaker=BreakerCount.NONE
+            "the provider's rate limit was reached", retry=True, same_account=True, breaker=BreakerCount.LIMITED
         ),
         FailureKind.OVERLOAD: _rule("the provider is overloaded", retry=True),
         FailureKind.SERVER: _rule("the provider had an internal fault", retry=True),
@@ -120,6 +123,7 @@ FAILURE_RULES: Mapping[FailureKind, FailureRule] = MappingProxyType(
             breaker=BreakerCount.AUTHENTICATION,
         ),
         FailureKind.CONTEXT_LENGTH: _rule("the request does not fit the model's context", breaker=BreakerCount.NONE),
+        FailureKind.OVERRUN: _rule("a limit of this service ended the stream", breaker=BreakerCount.NONE),
         FailureKind.CONTENT_REFUSED: _rule("the provider refused the content", breaker=BreakerCount.NONE),
         FailureKind.MALFORMED: _rule("the provider's answer could not be read", retry=True),
         FailureKind.EMPTY: _rule("the provider's answer was empty", retry=True),

@@ -10,7 +10,11 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import anyio
+
+from gearshift.core.admission import Admission
 from gearshift.core.blueprint import Blueprint
+from gearshift.core.cache.store import CacheStores
 from gearshift.core.catalogue import Catalogue
 from gearshift.core.classifier import TaskClassifier
 from gearshift.core.config.build import build
@@ -18,6 +22,7 @@ from gearshift.core.config.load import LoadedConfig, load_config
 from gearshift.core.config.model import Config, EmbeddedConfig
 from gearshift.core.embedded import EmbeddedModel, EmbeddedSettings
 from gearshift.core.embedded.state import ProgressCallback
+from gearshift.core.errors import ConfigError
 from gearshift.core.gates import Gate
 from gearshift.core.observer import Observer
 from gearshift.core.providers.registry import own_kinds
@@ -60,6 +65,60 @@ def settings_of(config: EmbeddedConfig) -> EmbeddedSettings:
 
 
 @asynccontextmanager
+async def admission_of(blueprint: Blueprint) -> AsyncGenerator[Admission]:
+    """Give the limits and breakers that a configuration asks for: this process's own, or shared ones while the block runs.
+
+    A shared store that is not there is no error: each process keeps its share until it is.
+
+    Raises:
+        ConfigError: `shared.redis` is wrong, or the extra `redis` is not installed.
+    """
+    shared = blueprint.config.shared
+    if shared.redis is None:
+        yield Admission()
+        return
+    # Only here: who shares nothing loads no client of a store.
+    from gearshift.core.shared.admission import SharedAdmission
+    from gearshift.core.shared.store import SharedStore
+
+    try:
+        from gearshift.core.shared.connection import RedisConnection
+    except ImportError as error:
+        raise ConfigError(["shared.redis: needs the extra `redis`: pip install 'gearshift[redis]'"]) from error
+    async with SharedStore(shared, RedisConnection(shared.redis)).running() as store:
+        yield SharedAdmission(store)
+
+
+@asynccontextmanager
+async def cache_stores_of(blueprint: Blueprint) -> AsyncGenerator[CacheStores | None]:
+    """Give where a configuration's caches are shared while the block runs; None keeps them in this process.
+
+    Raises:
+        ConfigError: `shared.redis` is wrong, or the extra `redis` is not installed.
+    """
+    redis, caching = blueprint.config.shared.redis, blueprint.config.caching
+    if redis is None or not blueprint.config.shared.caches:
+        yield None
+        return
+    from gearshift.core.shared.caches import RedisCacheStore
+
+    try:
+        from gearshift.core.shared.connection import RedisConnection
+    except ImportError as error:
+        raise ConfigError(["shared.redis: needs the extra `redis`: pip install 'gearshift[redis]'"]) from error
+    # Connections of their own: no limit waits behind a large answer.
+    connection = RedisConnection(redis)
+    try:
+        yield CacheStores(
+            answers=RedisCacheStore(connection, redis.prefix, "response", caching.response_max_bytes),
+            vectors=RedisCacheStore(connection, redis.prefix, "embedding", caching.embedding_max_bytes),
+        )
+    finally:
+        with anyio.CancelScope(shield=True):
+            await connection.aclose()
+
+
+@asynccontextmanager
 async def open_router(
     config: str | Path | Config,
     *,
@@ -81,8 +140,20 @@ async def open_router(
     """
     loaded: Config | LoadedConfig = config if isinstance(config, Config) else load_config(config, env or {})
     blueprint = build(loaded, Catalogue.load(), own_kinds=own_kinds())
-    async with embedded_models(blueprint, progress) as models:
+    async with (
+        embedded_models(blueprint, progress) as models,
+        admission_of(blueprint) as admission,
+        cache_stores_of(blueprint) as stores,
+    ):
         sockets = {name: model.base_url for name, model in models.items()}
-        router = Router(blueprint, classifier=TaskClassifier.load(), gates=gates, observers=observers, embedded=sockets)
+        router = Router(
+            blueprint,
+            classifier=TaskClassifier.load(),
+            gates=gates,
+            observers=observers,
+            embedded=sockets,
+            admission=admission,
+            stores=stores,
+        )
         async with router:
             yield router

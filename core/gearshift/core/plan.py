@@ -6,11 +6,10 @@ skipped with a reason. Sensitivity is checked here, at load, and again before ea
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from functools import partial
 
 from msgspec import Struct
 
@@ -27,6 +26,8 @@ from gearshift.core.words import BreakerState, Complexity, Sensitivity
 _MEASURED_FROM = 20
 """Attempts from which measured acceptance is trusted."""
 _MANY = 1_000_000
+_MOST_RESERVED = 1024
+"""How much of a context is kept free for the answer, at most, in model tokens."""
 _MOST_OUTPUT = 32_768
 """More than this is no bound worth sending to a model whose own limit is unknown."""
 _PROBE_SHARE = 0.02
@@ -37,36 +38,73 @@ class PlannedStage:
     """A stage that may be tried, and what one try is expected to take.
 
     Args:
-        expected_cost: USD, None when the price is unknown; or what works it out, should anybody ask: only caps, limits on
-            money and the choice between stages do.
+        expected_cost: USD, None when the price is unknown.
+        forecast: tells all three in their place, should anybody ask: only caps, limits, the choice between stages and
+            answers without a usage do.
 
     """
 
-    __slots__ = ("_cost", "input_tokens", "output_tokens", "stage")
+    __slots__ = ("_cost", "_forecast", "_input", "_output", "stage")
 
     def __init__(
         self,
         *,
         stage: Stage,
-        input_tokens: int,
-        output_tokens: int,
-        expected_cost: Decimal | Callable[[], Decimal | None] | None,
+        input_tokens: int = 0,
+        output_tokens: int = 0,
+        expected_cost: Decimal | None = None,
+        forecast: Forecast | None = None,
     ) -> None:
         self.stage = stage
-        self.input_tokens = input_tokens
-        self.output_tokens = output_tokens
+        self._input = input_tokens
+        self._output = output_tokens
         self._cost = expected_cost
+        self._forecast = forecast
+
+    @property
+    def input_tokens(self) -> int:
+        """How much the model is expected to read, in model tokens."""
+        if self._forecast is not None:
+            self._ask(self._forecast)
+        return self._input
+
+    @property
+    def output_tokens(self) -> int:
+        """How much one try is expected to write, in model tokens."""
+        if self._forecast is not None:
+            self._ask(self._forecast)
+        return self._output
 
     @property
     def expected_cost(self) -> Decimal | None:
         """What one try is expected to cost, USD; None when the price is unknown."""
-        cost = self._cost
-        if cost is not None and not isinstance(cost, Decimal):
-            cost = self._cost = cost()
-        return cost
+        if self._forecast is not None:
+            self._ask(self._forecast)
+        return self._cost
+
+    def _ask(self, forecast: Forecast) -> None:
+        self._forecast = None
+        self._input, self._output, self._cost = forecast.of(self.stage)
 
     def __repr__(self) -> str:
         return f"<PlannedStage {self.stage.ref.position} {self.stage.model.id}: {self.expected_cost} USD>"
+
+
+class Forecast(Struct, frozen=True):
+    """What tells how much stages would read, write and cost."""
+
+    estimator: Estimator
+    guard_of: Callable[[Stage], Guard]
+    task_id: str
+    needs: Needs
+    at: datetime
+
+    def of(self, stage: Stage) -> tuple[int, int, Decimal | None]:
+        """Give the input tokens, the output tokens and the cost, USD, that are expected of one try."""
+        model, needs = stage.model, self.needs
+        entered = self.estimator.input_tokens(needs.characters, needs.images, model)
+        written = self.estimator.output_tokens(self.task_id, model, smallest(needs.max_tokens, stage.max_tokens))
+        return entered, written, expected_cost(stage, entered, written, self.guard_of, self.at)
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -111,6 +149,37 @@ def needs_of(request: Request, resolved: Resolved, characters: int, images: int,
 _CONFIDENCE = (frozenset({Feature.LOGPROBS, Feature.LABELS}), "log-probabilities, since confidence is required")
 
 
+class Layout(Struct, frozen=True):
+    """What of a plan follows from the task, its chain and the caps, so that it holds for call after call.
+
+    Args:
+        stages: the chain's, each with why it may never serve such a call, or None.
+        least_context: of all stages, model tokens; infinite where none is known.
+        is_mixed: some stage is below the guessed complexity, so that those above it go first.
+
+    """
+
+    stages: tuple[tuple[Stage, tuple[str, str] | None], ...]
+    least_context: float
+    is_mixed: bool
+
+
+def lay_out(resolved: Resolved, caps: Caps) -> Layout:
+    """Say what of a plan is the same for all calls with this task and these caps."""
+    sensitivity, wanted = resolved.resolution.sensitivity, resolved.resolution.complexity
+    is_filtered = resolved.complexity_declared
+    return Layout(
+        tuple(
+            [
+                (stage, not_allowed(stage, sensitivity, caps) or (_too_weak(stage, resolved) if is_filtered else None))
+                for stage in resolved.chain.stages
+            ]
+        ),
+        min([stage.model.context_tokens or float("inf") for stage in resolved.chain.stages], default=float("inf")),
+        not is_filtered and any(stage.ref.capability < wanted for stage in resolved.chain.stages),
+    )
+
+
 def plan(
     resolved: Resolved,
     needs: Needs,
@@ -120,44 +189,39 @@ def plan(
     at: datetime,
     now: float,
     chance: float,
+    layout: Layout | None = None,
 ) -> Plan:
     """Plan a call.
 
     Args:
+        layout: what `lay_out` gave for the same task and caps, where that was kept.
         at: for prices that follow the clock, UTC.
         now: for breakers, seconds, monotonic.
         chance: a random number in [0, 1), for probing stages that do not pay.
 
     """
+    if layout is None:
+        layout = lay_out(resolved, caps)
     kept: list[PlannedStage] = []
     skipped: list[SkippedStage] = []
     features = (*needs.features, _CONFIDENCE) if caps.require_confidence else needs.features
-    task_id, sensitivity = resolved.resolution.task_id, resolved.resolution.sensitivity
-    is_filtered = resolved.complexity_declared
-    for stage in resolved.chain.stages:
-        model = stage.model
-        entered = estimator.input_tokens(needs.characters, needs.images, model)
-        limit = smallest(needs.max_tokens, stage.max_tokens)
-        written = estimator.output_tokens(task_id, model, limit)
-        planned = PlannedStage(
-            stage=stage,
-            input_tokens=entered,
-            output_tokens=written,
-            expected_cost=partial(expected_cost, stage, entered, written, guard_of, at),
-        )
-        why = (
-            not_allowed(stage, sensitivity, caps)
-            or (_too_weak(stage, resolved) if is_filtered else None)
-            or _unfit(model, entered, limit, features)
-            or (_too_dear(planned.expected_cost, caps) if caps.max_cost_usd is not None else None)
-            or ((guard := guard_of(stage)).breaker.state is not BreakerState.CLOSED and _broken(guard, now))
-            or None
-        )
+    # Most calls are far from filling any model's context, whatever their tokens turn out to be.
+    is_close = estimator.most_input_tokens(needs.characters, needs.images) + _MOST_RESERVED > layout.least_context
+    forecast = Forecast(estimator, guard_of, resolved.resolution.task_id, needs, at)
+    for stage, why in layout.stages:
         if why is None:
-            kept.append(planned)
-        else:
-            skipped.append(SkippedStage(stage=stage.ref, reason=why[0], detail=why[1]))
-    if not is_filtered and len(kept) > 1:
+            planned = PlannedStage(stage=stage, forecast=forecast)
+            why = (
+                (_unfit(planned, needs.max_tokens, features) if is_close or features else None)
+                or (_too_dear(planned.expected_cost, caps) if caps.max_cost_usd is not None else None)
+                or ((guard := guard_of(stage)).breaker.state is not BreakerState.CLOSED and _broken(guard, now))
+                or None
+            )
+            if why is None:
+                kept.append(planned)
+                continue
+        skipped.append(SkippedStage(stage=stage.ref, reason=why[0], detail=why[1]))
+    if layout.is_mixed and len(kept) > 1:
         wanted = resolved.resolution.complexity
         kept.sort(key=lambda planned: planned.stage.ref.capability < wanted)
     if resolved.chain.adaptive and chance >= _PROBE_SHARE:
@@ -220,6 +284,15 @@ def smallest(*values: int | None) -> int | None:
     return least
 
 
+def strongest(stages: Sequence[Stage]) -> Stage:
+    """Give the chain's strongest stage: the highest capability, the later one on a tie."""
+    best = stages[0]
+    for stage in stages:
+        if stage.ref.capability >= best.ref.capability:
+            best = stage
+    return best
+
+
 def _too_weak(stage: Stage, resolved: Resolved) -> tuple[str, str] | None:
     wanted: Complexity = resolved.resolution.complexity
     if resolved.complexity_declared and stage.ref.capability < wanted:
@@ -228,10 +301,13 @@ def _too_weak(stage: Stage, resolved: Resolved) -> tuple[str, str] | None:
 
 
 def _unfit(
-    model: Model, input_tokens: int, max_tokens: int | None, features: tuple[tuple[frozenset[Feature], str], ...]
+    planned: PlannedStage, max_tokens: int | None, features: tuple[tuple[frozenset[Feature], str], ...]
 ) -> tuple[str, str] | None:
-    if model.context_tokens and input_tokens + min(max_tokens or 1, 1024) > model.context_tokens:
-        return "context", f"about {input_tokens} tokens do not fit {model.id}'s {model.context_tokens}"
+    stage, model = planned.stage, planned.stage.model
+    written = min(smallest(max_tokens, stage.max_tokens) or 1, _MOST_RESERVED)
+    if model.context_tokens and planned.input_tokens + written > model.context_tokens:
+        detail = f"about {planned.input_tokens} tokens do not fit {model.id}'s {model.context_tokens}"
+        return "context", detail
     for any_of, what in features:
         if not any_of & model.features:
             return "feature", f"{model.id} lacks what the call needs: {what}"

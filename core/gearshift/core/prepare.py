@@ -9,7 +9,7 @@ import hashlib
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -19,14 +19,15 @@ from msgspec import Struct, structs
 
 from gearshift.core.admission import Admission, AnyBucket
 from gearshift.core.answer import Completion
-from gearshift.core.blueprint import Blueprint, Chain, ChainPolicy
+from gearshift.core.blueprint import Blueprint, Chain, ChainPolicy, Stage
 from gearshift.core.call import PreparedCall
 from gearshift.core.config.model import ChainPolicyConfig
 from gearshift.core.errors import ChainExhaustedError, DeadlineError, NoStageError, PromptNotCachedError, invalid
 from gearshift.core.estimate import Estimator, measure
 from gearshift.core.gates import Gate, Judge, WindowSettings
+from gearshift.core.gates.coherence import Effect, effects_of
 from gearshift.core.observer import CallContext
-from gearshift.core.plan import Caps, Plan, needs_of, plan, smallest
+from gearshift.core.plan import Caps, Layout, Plan, lay_out, needs_of, plan, smallest, strongest
 from gearshift.core.prompt import EMPTY_PROMPT, FilledPrompt, fill
 from gearshift.core.promptcache import PromptCache
 from gearshift.core.request import (
@@ -78,6 +79,8 @@ class Preparer:
             tokens=windows.window_tokens,
             seconds=windows.window_ms / 1000,
             least_tokens_per_s=windows.min_tokens_per_s,
+            slow_after_s=windows.slow_after_s,
+            stall_s=windows.stall_ms / 1000,
         )
         self._chance = chance
         self._judges: OrderedDict[ChainPolicy, Judge] = OrderedDict()
@@ -98,13 +101,16 @@ class Preparer:
 
         """
         began = time.monotonic()
-        validate(request)
+        decision = self._known(request)
+        validate(request, task_known=decision is not None)
         ends_at = call_ends_at(began, self._blueprint.config.defaults.deadline_s, ends_by)
-        decision = self._decide(request)
+        if decision is None:
+            decision = self._decide(request)
         resolved, policy = decision.resolved, decision.policy
         prompt, prompt_key, notes = self._prompt(request, resolved, began)
-        schema = self._schema(resolved)
-        self._check_tools(request)
+        schema = self._schema(resolved) if resolved.output is not None else None
+        if request.tools:
+            self._check_tools(request)
         parameters = _parameters(request.parameters, resolved)
         characters, images = measure(request, resolved.output, len(prompt.static) + len(prompt.dynamic))
         caps = decision.caps
@@ -117,11 +123,12 @@ class Preparer:
             datetime.now(UTC),
             began,
             self._chance.random(),
+            decision.layout,
         )
         return PreparedCall(
             request=request,
             resolved=resolved,
-            plan=_tool_loop_first(planned, request),
+            plan=_tool_loop_first(planned, request) if len(request.messages) > 1 else planned,
             policy=policy,
             caps=caps,
             stream=_stream(request, resolved, self._blueprint.stream),
@@ -138,10 +145,11 @@ class Preparer:
             notes=notes,
             parameters=parameters,
             schema=schema,
-            buckets=buckets_for(resolved, self._admission, began),
+            buckets=buckets_for(resolved, self._admission, began) if decision.is_limited else (),
             cache_key=decision.cache_key,
             max_attempts=policy.max_attempts,
             max_hops=policy.max_hops,
+            strongest=decision.strongest,
             characters=characters,
             images=images,
             began=began,
@@ -158,23 +166,40 @@ class Preparer:
         """
         require_stage(call.plan, call.resolved.chain, self._admission)
 
+    def require_right(self, call: PreparedCall) -> None:
+        """Check that a call may be answered at all, if only from a cache: some stage may serve it, in use or not.
+
+        Raises:
+            NoStageError: no stage may ever serve it.
+
+        """
+        if not call.plan.stages and all(each.reason != "breaker" for each in call.plan.skipped):
+            self.require_stage(call)
+
+    def _known(self, request: Request) -> _Decision | None:
+        """Give what was decided before for this task, whose decision nothing else in the request may change."""
+        if request.output is not None or request.policy is not NO_POLICY:
+            return None
+        return self._decisions.get((request.tenant, request.task))
+
     def _decide(self, request: Request) -> _Decision:
         """Understand the task; what follows from task and tenant alone is worked out once and kept."""
-        is_plain = request.output is None and request.policy is NO_POLICY
-        key = (request.tenant, request.task)
-        if is_plain and (known := self._decisions.get(key)) is not None:
-            return known
         resolved = resolve(request, self._blueprint, self._classifier)
         policy = tightened(resolved.policy, resolved.tenant.policy, request.policy)
+        caps = caps_of(request.policy, resolved, policy)
         decision = _Decision(
             resolved=resolved,
             policy=policy,
-            caps=caps_of(request.policy, resolved, policy),
+            caps=caps,
+            layout=lay_out(resolved, caps),
+            strongest=strongest(resolved.chain.stages),
+            is_limited=bool(resolved.tenant.limits or (resolved.declared and resolved.declared.limits)),
             judge=self._judge(policy),
             cache_key=self._cache_key(request.tenant, resolved),
         )
+        is_plain = request.output is None and request.policy is NO_POLICY
         if is_plain and resolved.resolution.type_source not in _TOLD_BY_THE_TEXT:
-            self._decisions[key] = decision
+            self._decisions[request.tenant, request.task] = decision
             if len(self._decisions) > _MOST_DECISIONS:
                 self._decisions.popitem(last=False)
         return decision
@@ -278,6 +303,10 @@ class _Decision(Struct, frozen=True, kw_only=True):
     resolved: Resolved
     policy: ChainPolicy
     caps: Caps
+    layout: Layout
+    strongest: Stage
+    is_limited: bool
+    """Whether its tenant or task has limits."""
     judge: Judge
     cache_key: str
 
@@ -298,6 +327,7 @@ def call_ends_at(now: float, default_s: float, ends_by: float | None = None) -> 
 
 
 _NO_RULE = ChainPolicyConfig()
+_STRICTEST_FIRST = (Effect.REJECT, Effect.NOTE, Effect.OFF)
 
 
 def tightened(policy: ChainPolicy, tenant: ChainPolicyConfig, asked: Policy) -> ChainPolicy:
@@ -322,7 +352,18 @@ def _stricter(policy: ChainPolicy, by: ChainPolicyConfig | Policy, *, second_loo
         require_valid=policy.require_valid or bool(by.require_valid),
         require_confidence=policy.require_confidence or bool(by.require_confidence),
         second_look=policy.second_look and second_look,
+        coherence=_stricter_checks(policy.coherence, by.coherence)
+        if isinstance(by, ChainPolicyConfig) and by.coherence
+        else policy.coherence,
     )
+
+
+def _stricter_checks(ours: tuple[tuple[str, str], ...], by: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Give what each check does: the stricter of the two."""
+    effects = effects_of(ours)
+    for name, effect in by.items():
+        effects[name] = min(effects[name], Effect(effect), key=_STRICTEST_FIRST.index)
+    return tuple(sorted((name, effect.value) for name, effect in effects.items()))
 
 
 def caps_of(asked: Policy, resolved: Resolved, policy: ChainPolicy) -> Caps:

@@ -18,6 +18,7 @@ from gearshift.core.answer import Usage
 from gearshift.core.catalogue import Model
 from gearshift.core.events import DeltaPart
 from gearshift.core.request import Message, Output, Parameters, Tool, ToolChoice
+from gearshift.core.wake import Wake
 from gearshift.core.words import FinishReason, InputType, Truncation
 
 
@@ -41,8 +42,7 @@ class Account:
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timeouts:
+class Timeouts(Struct, frozen=True, kw_only=True):
     """How long one attempt may take, seconds: to connect, to its first token, between tokens, in all."""
 
     connect_s: float = 5.0
@@ -72,6 +72,8 @@ class ProviderCall:
         want_logprobs: only where `model.features` has LOGPROBS.
         cache_key: hash of tenant and task for providers that route by it; empty sends none.
         extra_body: fields merged into the request's body last, as configured for the stage.
+        wake: where the engine holds text back for a time only: it may be told how a waiting read is woken, upon which the
+            adapter gives an empty chunk. One that leaves it alone has held text released at its next chunk.
 
     """
 
@@ -92,6 +94,7 @@ class ProviderCall:
     cache: CacheHint = CacheHint.NONE
     cache_key: str = ""
     extra_body: Mapping[str, object] = field(default_factory=dict[str, object])
+    wake: Wake | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,10 @@ class Chunk(Struct, kw_only=True):
     Args:
         parts: text, reasoning and tool call fragments, in order. Text never ends inside a character.
         tokens: answer tokens in this read when the wire has one token a frame; 0 when it does not tell.
+        uncounted: something came that `tokens` does not count, or not surely: reasoning, a tool call, several tokens in
+            one frame.
         usage: the provider's own count so far; the last one given stands.
+        stale: something came after `usage` was counted, or, without parts, something that an earlier count lacks.
         finish_reason: in the chunk that ends the answer. A stream that ends without one was cut: the adapter raises.
         provider_state: opaque bytes that must come back with this turn.
         label_probabilities: probability of each label (sum 1), when the provider scored them.
@@ -120,7 +126,9 @@ class Chunk(Struct, kw_only=True):
     parts: list[DeltaPart] = []
     logprobs: list[TokenLogprob] = []
     tokens: int = 0
+    uncounted: bool = False
     usage: Usage | None = None
+    stale: bool = False
     finish_reason: FinishReason | None = None
     provider_state: bytes | None = None
     label_probabilities: Mapping[str, float] | None = None

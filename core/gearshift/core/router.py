@@ -1,51 +1,79 @@
 """The product: sends every call to the cheapest model that can do it well.
 
 Rules: one object for one configuration; it holds connections, limits, breakers and caches, and is closed by `aclose`. It
-needs no gRPC. Layers, outermost first: validate and resolve (prepare.py), repeats of a request id, the chain (chain.py),
-leave to call (admission.py), the provider's adapter (providers/).
+needs no gRPC. Layers, outermost first: repeats of a request id, validate and resolve (prepare.py), where a task has one
+the response cache (cache/layer.py), the chain (chain.py), leave to call (admission.py), the provider's adapter (providers/).
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
+import anyio
 from msgspec import structs
 
 from gearshift.core.admission import Admission
 from gearshift.core.answer import Answer, EmbedAnswer, SkippedStage
 from gearshift.core.blueprint import Blueprint
+from gearshift.core.cache.answers import AnswerCache
+from gearshift.core.cache.keys import generation_of
+from gearshift.core.cache.layer import CachedRunner, Running
+from gearshift.core.cache.manage import Caches
+from gearshift.core.cache.store import CacheStores, MemoryStore
+from gearshift.core.cache.vectors import VectorCache
 from gearshift.core.call import PreparedCall
 from gearshift.core.chain import ChainRunner
 from gearshift.core.embedding import Embedder
-from gearshift.core.errors import RouteError, UnknownTaskError, invalid
+from gearshift.core.errors import UnknownTaskError, invalid
 from gearshift.core.estimate import Estimator
-from gearshift.core.events import Completed, Delta, Event, Started, TextDelta, ToolCallFragment
+from gearshift.core.events import Event
 from gearshift.core.execute import CallOptions, execute_request
-from gearshift.core.fold import Fold
+from gearshift.core.flight import Flight, Flights, Horizon
+from gearshift.core.fold import replayed
 from gearshift.core.gates import Gate
+from gearshift.core.merging import Merger
 from gearshift.core.observer import Observer
 from gearshift.core.plan import PlannedStage
-from gearshift.core.prepare import Preparer
+from gearshift.core.prepare import Preparer, call_ends_at
 from gearshift.core.promptcache import PromptCache
 from gearshift.core.provider import Provider
 from gearshift.core.providers.registry import make_providers
 from gearshift.core.repeats import Repeats
 from gearshift.core.request import (
     EmbedRequest,
+    Image,
     Request,
     Resolution,
     StreamPolicy,
+    Text,
+    ToolResult,
 )
 from gearshift.core.resolve import Classifier
 from gearshift.core.reuse import PrefixReuse
 from gearshift.core.schema import SchemaCache
 from gearshift.core.validation import check_prompt
-from gearshift.core.words import BreakerState, CheckpointPolicy, Outcome
+from gearshift.core.words import BreakerState, CheckpointPolicy, Sensitivity
+
+
+class _Answering(Protocol):
+    """Answers a unary call, through whatever layers its task has."""
+
+    def __call__(
+        self, request: Request, ends_by: float | None, horizon: Horizon | None = None
+    ) -> Awaitable[Answer]: ...
+
+
+class _Streaming(Protocol):
+    """Answers a streamed call, through whatever layers its task has."""
+
+    def __call__(
+        self, request: Request, ends_by: float | None, horizon: Horizon | None = None
+    ) -> AsyncGenerator[list[Event]]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,19 +92,41 @@ class Explanation:
 
 
 class State:
-    """What outlives a configuration: limits, breakers, what was learned, prompts. Pass it on when reloading."""
+    """What outlives a configuration: limits, breakers, what was learned, prompts. Pass it on when reloading.
 
-    def __init__(self, blueprint: Blueprint) -> None:
-        self.admission = Admission()
+    Args:
+        admission: over limits that several processes share; unset keeps them in this process.
+        stores: of caches that several processes share; unset keeps them in this process.
+
+    """
+
+    def __init__(
+        self, blueprint: Blueprint, admission: Admission | None = None, stores: CacheStores | None = None
+    ) -> None:
+        caching = blueprint.config.caching
+        self.admission = admission or Admission()
         self.estimator = Estimator()
         self.reuse = PrefixReuse()
         self.prompts = PromptCache(blueprint.config.caching)
         self.schemas = SchemaCache()
-        self.repeats: Repeats[Request, Answer] = Repeats(blueprint.config.caching.request_window_s)
+        self.repeats: Repeats[Request, Answer] = Repeats(caching.request_window_s, _kept_bytes)
+        self.flights = Flights()
+        self.answers = AnswerCache(stores.answers if stores is not None else MemoryStore(caching.response_max_bytes))
+        self.running: Running = {}
+        self.vectors = VectorCache(
+            stores.vectors if stores is not None else MemoryStore(caching.embedding_max_bytes),
+            caching.embedding_ttl_minutes * 60,
+            is_on=caching.embedding_max_bytes > 0,
+        )
+        self.caches = Caches(self.prompts, self.answers, self.vectors)
+        self.merger = Merger(self.flights, caching.embedding_merge_ms / 1000)
 
 
 class Router:
     """Routes calls under one configuration. Tasks may share it.
+
+    Calls that are shared (a request id of the caller's, a task with a cache) run in a task group: `async with` the router,
+    or, where several routers follow each other, the `flights` of their state.
 
     Args:
         blueprint: what `config.build` made of a configuration.
@@ -86,6 +136,8 @@ class Router:
         providers: adapters by provider name, in place of those that the configuration names.
         embedded: base URLs (`unix://…`) of running embedded models, by provider name.
         state: of the router that this one replaces.
+        admission: limits and breakers of a new state (opening.py); unset keeps them in this process.
+        stores: of a new state's caches (opening.py); unset keeps them in this process.
         seed: makes chance (jitter, probes) repeatable.
 
     """
@@ -100,10 +152,13 @@ class Router:
         providers: Mapping[str, Provider] | None = None,
         embedded: Mapping[str, str] | None = None,
         state: State | None = None,
+        admission: Admission | None = None,
+        stores: CacheStores | None = None,
         seed: int | None = None,
     ) -> None:
         self.blueprint = blueprint
-        self.state = state or State(blueprint)
+        self.state = state or State(blueprint, admission, stores)
+        self._owns_state = state is None
         self._chance = random.Random(seed)
         self._owned = make_providers(blueprint, embedded or {}) if providers is None else None
         adapters = self._owned.adapters if self._owned is not None else providers or {}
@@ -126,7 +181,17 @@ class Router:
             gates,
             self._chance,
         )
-        self._embedder = Embedder(blueprint, self._runner)
+        self._embedder = Embedder(blueprint, self._runner, self.state.vectors, self.state.merger)
+        self._answering: _Answering = self._answer
+        self._streaming: _Streaming = self._stream
+        if any(task.cache is not None for task in blueprint.tasks.values()):
+            cached = CachedRunner(
+                self._preparer, self._runner, self.state.answers, self.state.flights, self.state.running
+            )
+            self._answering, self._streaming = cached.answer, cached.stream
+        if state is not None:
+            state.answers.store.retire(_generations(blueprint))
+            state.vectors.store.retire({chain.revision for chain in blueprint.chains.values()})
 
     async def execute(self, task: str, prompt: str, context: CallOptions | None = None) -> Answer:
         """Send one prompt to the cheapest model that can do it well: `Client.execute` without a server.
@@ -163,11 +228,17 @@ class Router:
             request = structs.replace(request, stream=None)
         if not joinable:
             return await self._answering(request, ends_by)
-        async with self.state.repeats.turn(request.tenant, request.request_id, request, time.monotonic()) as turn:
-            if turn.answer is None:
-                turn.give(await self._answering(request, ends_by))
-            assert turn.answer is not None
-            return turn.answer
+        until, ends_by = self._until(ends_by)
+
+        async def work(flight: Flight[Answer]) -> Answer:
+            return await self._answering(request, ends_by, flight.horizon)
+
+        flight = self._shared(request, until, work)
+        flight.join(until)
+        try:
+            return await flight.wait(until)
+        finally:
+            flight.leave()
 
     def stream(
         self, request: Request, *, joinable: bool = False, ends_by: float | None = None
@@ -183,7 +254,7 @@ class Router:
         """
         if request.stream is None:
             request = structs.replace(request, stream=StreamPolicy())
-        return self._joined(request, ends_by) if joinable else self._stream(request, ends_by)
+        return self._joined(request, ends_by) if joinable else self._streaming(request, ends_by)
 
     async def embed(self, request: EmbedRequest, *, ends_by: float | None = None) -> EmbedAnswer:
         """Turn texts into vectors; `ends_by` as in `route`.
@@ -255,37 +326,64 @@ class Router:
             await self._owned.aclose()
 
     async def __aenter__(self) -> Self:
+        if self._owns_state:
+            await self.state.flights.__aenter__()
         return self
 
-    async def __aexit__(self, *_exc: object) -> None:
-        await self.aclose()
+    async def __aexit__(self, *exc: object) -> None:
+        try:
+            if self._owns_state:
+                await self.state.flights.__aexit__(*exc)
+        finally:
+            await self.aclose()
 
-    def _answering(self, request: Request, ends_by: float | None) -> Awaitable[Answer]:
+    def _answer(self, request: Request, ends_by: float | None, horizon: Horizon | None = None) -> Awaitable[Answer]:
         call = self._preparer.prepare(request, ends_by)
         self._preparer.require_stage(call)
-        return self._runner.answer(call)
+        return self._runner.answer(call, horizon)
 
     async def _joined(self, request: Request, ends_by: float | None) -> AsyncGenerator[list[Event]]:
-        async with self.state.repeats.turn(request.tenant, request.request_id, request, time.monotonic()) as turn:
-            if turn.answer is not None:
-                yield replayed(turn.answer)
-                return
-            fold = Fold()
-            try:
-                async with aclosing(self._stream(request, ends_by)) as events:
-                    async for batch in events:
-                        fold.apply(batch)
-                        if fold.completed is not None and fold.completed.completion.outcome is not Outcome.FAILED:
-                            turn.give(fold.answer())
-                        yield batch
-            except RouteError:
-                turn.answer = None  # a repeat tries again, as it does with unary calls
-                raise
+        until, ends_by = self._until(ends_by)
 
-    def _stream(self, request: Request, ends_by: float | None) -> AsyncGenerator[list[Event]]:
+        async def work(flight: Flight[Answer]) -> Answer:
+            return await flight.write(self._streaming(request, ends_by, flight.horizon))
+
+        flight = self._shared(request, until, work)
+        flight.join(until)
+        try:
+            if flight.is_over:
+                yield replayed(flight.outcome())
+                return
+            async with aclosing(flight.read(until)) as batches:
+                async for batch in batches:
+                    yield batch
+        finally:
+            flight.leave()
+
+    def _shared(
+        self, request: Request, until: Horizon, work: Callable[[Flight[Answer]], Awaitable[Answer]]
+    ) -> Flight[Answer]:
+        """Give the flight of a request id, begun if this is the first call with it."""
+        flights = self.state.flights
+        return self.state.repeats.flight(
+            request.tenant,
+            request.request_id,
+            request,
+            time.monotonic(),
+            lambda ended: flights.launch(work, until.ends_at, ended),
+        )
+
+    def _until(self, ends_by: float | None) -> tuple[Horizon, float]:
+        """Give until when a caller waits, and its deadline, which nobody can ask for in a flight's own task."""
+        ends_by = anyio.current_effective_deadline() if ends_by is None else ends_by
+        return Horizon(call_ends_at(time.monotonic(), self.blueprint.config.defaults.deadline_s, ends_by)), ends_by
+
+    def _stream(
+        self, request: Request, ends_by: float | None, horizon: Horizon | None = None
+    ) -> AsyncGenerator[list[Event]]:
         call = self._preparer.prepare(request, ends_by)
         self._preparer.require_stage(call)
-        return self._runner.stream(call)
+        return self._runner.stream(call, horizon)
 
 
 def new_request_id() -> str:
@@ -293,25 +391,28 @@ def new_request_id() -> str:
     return f"{random.getrandbits(128):032x}"
 
 
-def replayed(answer: Answer) -> list[Event]:
-    """Give an answer's events once more: one delta, then completed."""
-    completion = answer.completion
-    events: list[Event] = [
-        Started(
-            request_id=answer.request_id,
-            resolution=answer.resolution,
-            plan=(completion.served_by,) if completion.served_by is not None else (),
-            skipped=completion.skipped,
-            cached=False,
-            checkpoints=CheckpointPolicy.NONE,
-            checkpoints_reason="the answer is already there",
-        )
-    ]
-    fragments = [
-        ToolCallFragment(index, call.id, call.name, call.arguments) for index, call in enumerate(answer.tool_calls)
-    ]
-    text = [TextDelta(answer.text)] if answer.text else []
-    if text or fragments:
-        events.append(Delta(1, (*text, *fragments)))
-    events.append(Completed(completion=completion, tool_calls=answer.tool_calls))
-    return events
+def _kept_bytes(request: Request, answer: Answer) -> int | None:
+    """Give roughly what a call and its answer take, bytes; None for restricted ones, of which nothing is kept."""
+    if answer.resolution.sensitivity is Sensitivity.RESTRICTED:
+        return None
+    size = 4096 + len(answer.text)
+    for message in request.messages:
+        for part in message.parts:
+            if isinstance(part, Text):
+                size += len(part.text)
+            elif isinstance(part, Image):
+                size += len(part.data or b"")
+            elif isinstance(part, ToolResult):
+                size += len(part.content)
+    if request.system is not None:
+        size += len(request.system.text or "")
+    return size
+
+
+def _generations(blueprint: Blueprint) -> frozenset[str]:
+    """Give the generations of cached answers that calls can still find."""
+    return frozenset(
+        generation_of(task.definition_hash, task.chain.revision)
+        for task in blueprint.tasks.values()
+        if task.cache is not None
+    )

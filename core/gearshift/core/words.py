@@ -153,6 +153,7 @@ class FailureKind(WordEnum):
     INVALID_REQUEST = 14
     BILLING = 15
     MODEL_NOT_FOUND = 16
+    OVERRUN = 17
 
 
 class UsageSource(WordEnum):
@@ -171,6 +172,7 @@ class VerdictResult(WordEnum):
     LOW = 3
     UNSURE = 4
     UNMEASURED = 5
+    NOTED = 6
 
 
 class Outcome(WordEnum):
@@ -236,3 +238,8 @@ class CostGroup(WordEnum):
     POSITION = 4
     DAY = 5
     TASK_TYPE = 6
+    PROVIDER = 7
+    ACCOUNT = 8
+    CHAIN = 9
+    OUTCOME = 10
+    USAGE_SOURCE = 11

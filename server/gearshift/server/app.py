@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import os
-import ssl
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -30,21 +29,30 @@ from gearshift.core.config.model import Config, ServerConfig
 from gearshift.core.embedded.state import ProgressCallback
 from gearshift.core.errors import ConfigError
 from gearshift.core.ledger import Ledger
-from gearshift.core.ledger.sqlite import SqliteLedger
+from gearshift.core.ledger.opening import configured_ledger
 from gearshift.core.observer import Observer
-from gearshift.core.opening import EmbeddedModels, embedded_models
+from gearshift.core.opening import EmbeddedModels, admission_of, cache_stores_of, embedded_models
 from gearshift.core.provider import Provider
 from gearshift.core.router import Router
+from gearshift.core.shared.admission import SharedAdmission
+from gearshift.core.shared.store import SharedStore
 from gearshift.server.access import Access
+from gearshift.server.budgets import Budgets
+from gearshift.server.certificates import Certificates
+from gearshift.server.following import Followed, following
 from gearshift.server.guard import CallGuard
+from gearshift.server.handlers import handlers_of
 from gearshift.server.http import http_port
+from gearshift.server.keyed import keyed
+from gearshift.server.keyring import Keyring
 from gearshift.server.logs import CallLog
 from gearshift.server.metrics import Metrics
 from gearshift.server.ops_service import OpsService
 from gearshift.server.plugins import own_gates, own_observers
-from gearshift.server.recording import LedgerObserver
+from gearshift.server.recording import LedgerObserver, retention
 from gearshift.server.reflection import enable_reflection
 from gearshift.server.router_service import RouterService
+from gearshift.server.scheduling import spare_this_thread
 from gearshift.server.trail import Trail
 from gearshift.v1 import ops_pb2, ops_pb2_grpc, router_pb2, router_pb2_grpc
 
@@ -83,7 +91,8 @@ class App:
         providers: Mapping[str, Provider] | None,
     ) -> None:
         self.router = router
-        self.access = Access(blueprint.config.access)
+        self.keys = Keyring(blueprint.config.access)
+        self.certificates = Certificates(blueprint.config.server.tls) if blueprint.config.server.tls else None
         self.ledger = ledger
         self.trail = trail
         self.metrics = metrics
@@ -92,6 +101,7 @@ class App:
         self._observers = observers
         self._read = read
         self._providers = providers
+        self.budgets = Budgets(ledger, lambda: self.router.state.admission)
         self._started_at = time.time()
         self._retired: list[Router] = []
         self.port = 0
@@ -99,18 +109,33 @@ class App:
         self.is_serving = False
 
     @property
+    def access(self) -> Access:
+        """The keys in force."""
+        return self.keys.access
+
+    @property
     def sync_ledger(self) -> bool:
         """Whether a call completes only after its rows are on disk."""
         return self.router.blueprint.config.ledger.durability == "sync"
 
+    @property
+    def store(self) -> SharedStore | None:
+        """The store that several processes share, where one is configured."""
+        admission = self.router.state.admission
+        return admission.store if isinstance(admission, SharedAdmission) else None
+
     def status(self) -> ops_pb2.GetStatusResponse:
         """Give what is running."""
         ledger = self.ledger.status()
-        warnings = list(self.router.blueprint.warnings)
+        warnings = [*self.router.blueprint.warnings, *self.keys.warnings(), *self.budgets.warnings()]
+        if self.certificates is not None:
+            warnings += self.certificates.warnings()
         if ledger.is_failing:
             warnings.append(f"the ledger cannot be written: {ledger.last_error}")
         if ledger.dropped:
             warnings.append(f"{ledger.dropped} ledger rows were dropped")
+        if ledger.unacknowledged:
+            warnings.append(f"{ledger.unacknowledged} calls were answered before their ledger rows were written")
         started = Timestamp()
         started.FromNanoseconds(int(self._started_at * 1e9))
         response = ops_pb2.GetStatusResponse(
@@ -123,6 +148,22 @@ class App:
             ledger_dropped=ledger.dropped,
             warnings=warnings,
         )
+        store = self.store
+        if store is not None:
+            health = store.health
+            if not store.is_up:
+                told = f"the shared store is away ({health.reason}): limits are kept by this process's share"
+                response.warnings.append(told)
+            response.shared.CopyFrom(
+                ops_pb2.SharedStatus(
+                    state=health.state.value,
+                    reason=health.reason,
+                    processes=store.processes,
+                    changes=health.changes,
+                    round_trip_ms=health.round_trip_s * 1000,
+                    since_seconds=max(0.0, time.monotonic() - health.since),
+                )
+            )
         for model in self._models.values():
             state = model.status()
             response.embedded.CopyFrom(
@@ -146,10 +187,14 @@ class App:
             raise ConfigError(["this service was started without a file, so there is nothing to read again"])
         blueprint = self._read()
         old = self.router
+        are_new = self.keys.reread()
+        if self.certificates is not None:
+            are_new |= self.certificates.reread()
         if blueprint.revision == old.blueprint.revision:
-            return False
+            return are_new
         for name, reason in _needs_restart(old.blueprint.config, blueprint.config):
             raise ConfigError([f"{name}: {reason}; restart the service to change it"])
+        self.keys.configure(blueprint.config.access)
         self.router = Router(
             blueprint,
             classifier=TaskClassifier.load(),
@@ -159,11 +204,18 @@ class App:
             embedded={name: model.base_url for name, model in self._models.items()},
             state=old.state,
         )
-        self.access = Access(blueprint.config.access)
         # Calls that run keep the old router's connections; it is closed with the service.
         self._retired.append(old)
         _log.info("configuration reloaded", extra={"fields": {"revision": blueprint.revision}})
+        await self.budgets.reseed(blueprint)
         return True
+
+    def followed(self) -> list[Followed]:
+        """Give the files that are put in force when they change."""
+        found: list[Followed] = [(lambda: self.keys.files, self.keys.follow)]
+        if (certificates := self.certificates) is not None:
+            found.append((lambda: certificates.files, certificates.follow))
+        return found
 
     async def aclose(self) -> None:
         """Close the routers."""
@@ -196,14 +248,13 @@ async def running_app(
     """
     config = blueprint.config
     async with AsyncExitStack() as stack:
-        ledger = SqliteLedger(
-            ledger_path(config),
-            durability="sync" if config.ledger.durability == "sync" else "async",
-            max_pending=config.ledger.max_pending,
-        )
+        ledger = configured_ledger(config.ledger, "" if config.ledger.url else ledger_path(config))
         await ledger.start()
         stack.push_async_callback(ledger.aclose)
+        await stack.enter_async_context(retention(ledger, config.ledger.keep_days))
         models = await stack.enter_async_context(embedded_models(blueprint, progress))
+        admission = await stack.enter_async_context(admission_of(blueprint))
+        stores = await stack.enter_async_context(cache_stores_of(blueprint))
         metrics = Metrics() if config.telemetry.export_metrics == "prometheus" else None
         trail = Trail()
         observers: list[Observer] = [
@@ -222,15 +273,44 @@ async def running_app(
             observers=observers,
             providers=providers,
             embedded={name: model.base_url for name, model in models.items()},
+            admission=admission,
+            stores=stores,
         )
         guard = CallGuard(config.server.max_calls)
         app = App(blueprint, router, ledger, metrics, trail, guard, models, tuple(observers), read, providers)
         stack.push_async_callback(app.aclose)
+        await stack.enter_async_context(router.state.flights)
         if metrics is not None:
+            metrics.caches(lambda: app.router.state.caches)
             metrics.gauge("gearshift_calls_in_flight", "Calls that are running.", lambda: guard.in_flight)
             metrics.gauge("gearshift_ledger_pending", "Rows that wait to be written.", lambda: ledger.status().pending)
             metrics.gauge("gearshift_ledger_dropped", "Rows that were dropped.", lambda: ledger.status().dropped)
+            metrics.counts(
+                "gearshift_refused_keys",
+                "Calls without a right key: missing, unknown, revoked or expired.",
+                ("cause",),
+                lambda: {(cause,): count for cause, count in guard.refusals.by_cause.items()},
+            )
+            metrics.levels(
+                "gearshift_budget_left_usd",
+                "What is left of budgets, USD; below 0 was spent too much.",
+                ("of", "name", "period"),
+                lambda: app.budgets.left(time.monotonic()),
+            )
+            if (certificates := app.certificates) is not None:
+                left = lambda: certificates.expires_at - time.time()
+                metrics.gauge("gearshift_certificate_seconds_left", "Until the TLS certificate runs out.", left)
+            unrecorded = lambda: ledger.status().unacknowledged
+            metrics.gauge("gearshift_ledger_unacknowledged", "Calls answered before they were recorded.", unrecorded)
+            if (store := app.store) is not None:
+                health = store.health
+                metrics.gauge("gearshift_shared_up", "Whether the shared store is there (1) or away (0).", lambda: store.is_up)
+                metrics.gauge("gearshift_shared_processes", "Processes that share limits.", lambda: store.processes)
+                metrics.gauge("gearshift_shared_changes", "How often it went away or came back.", lambda: health.changes)
+                metrics.gauge("gearshift_shared_round_trip_seconds", "Moving average.", lambda: health.round_trip_s)
+        await stack.enter_async_context(app.budgets.seeding(blueprint))
         await stack.enter_async_context(_serving(app, config.server))
+        await stack.enter_async_context(following(*app.followed()))
         if config.server.http:
             app.http_port = await stack.enter_async_context(
                 http_port(
@@ -241,7 +321,7 @@ async def running_app(
                     config.server.http_allowed_hosts,
                 )
             )
-        for warning in blueprint.warnings:
+        for warning in (*blueprint.warnings, *app.keys.warnings()):
             _log.warning(warning)
         yield app
 
@@ -253,10 +333,14 @@ async def _serving(app: App, config: ServerConfig) -> AsyncGenerator[None]:
     router_pb2_grpc.add_RouterServiceServicer_to_server(RouterService(app), app.guard.over(server))
     ops_pb2_grpc.add_OpsServiceServicer_to_server(OpsService(app), app.guard.over(server))
     checks = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    enable_reflection(server, SERVICES)
-    app.port = _bind(server, config)
+    refusals = app.guard.refusals
+    health_key = keyed(lambda: app.access, lambda keys: keys.is_open or keys.config.open_health, refusals)
+    health_pb2_grpc.add_HealthServicer_to_server(checks, handlers_of(server, health_key))
+    reflection_key = keyed(lambda: app.access, lambda keys: keys.is_open or keys.config.open_reflection, refusals)
+    enable_reflection(server, SERVICES, reflection_key)
+    app.port = _bind(server, config, app.certificates)
     await server.start()
+    spare_this_thread()
     for name in ("", *SERVICES[:2]):
         await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
     app.is_serving = True
@@ -266,6 +350,7 @@ async def _serving(app: App, config: ServerConfig) -> AsyncGenerator[None]:
         app.is_serving = False
         with anyio.CancelScope(shield=True):
             await checks.enter_graceful_shutdown()
+            await anyio.sleep(config.notice_s)
             app.trail.close()
             await _drain(server, app.guard, config.grace_s)
 
@@ -295,44 +380,21 @@ def _options(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.max_metadata_size", 32 * 1024),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
+        *([("grpc.max_connection_age_ms", round(config.connection_age_s * 1000))] if config.connection_age_s else []),
     ]
 
 
-def _bind(server: grpc.aio.Server, config: ServerConfig) -> int:
+def _bind(server: grpc.aio.Server, config: ServerConfig, certificates: Certificates | None) -> int:
     host = f"[{config.host}]" if ":" in config.host else config.host
     address = f"{host}:{config.port}"
     try:
-        if config.tls is None:
+        if certificates is None:
             return server.add_insecure_port(address)
-        return server.add_secure_port(address, _credentials(config))
+        return server.add_secure_port(address, certificates.credentials())
     except RuntimeError as error:
         raise ConfigError(
             [f"server.port: cannot listen on {address}: it is in use or not this machine's; choose another with --port"]
         ) from error
-
-
-def _credentials(config: ServerConfig) -> grpc.ServerCredentials:
-    tls = config.tls
-    assert tls is not None
-    try:
-        key, certificate = Path(tls.key).read_bytes(), Path(tls.certificate).read_bytes()
-        authority = Path(tls.client_ca).read_bytes() if tls.client_ca else None
-        # gRPC would only say that it cannot listen.
-        check = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        check.load_cert_chain(tls.certificate, tls.key, password="")
-        if tls.client_ca:
-            check.load_verify_locations(tls.client_ca)
-    except ssl.SSLError as error:
-        raise ConfigError(
-            [
-                "server.tls: certificate, key and client_ca must be PEM files, and the key the certificate's and not encrypted"
-            ]
-        ) from error
-    except OSError as error:
-        raise ConfigError([f"server.tls: {error.filename}: {error.strerror}"]) from error
-    return grpc.ssl_server_credentials(
-        [(key, certificate)], root_certificates=authority, require_client_auth=authority is not None
-    )
 
 
 def _needs_restart(old: Config, new: Config) -> list[tuple[str, str]]:
@@ -340,6 +402,8 @@ def _needs_restart(old: Config, new: Config) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     if old.server != new.server:
         found.append(("server", "ports, TLS and sizes are fixed at the start"))
+    if old.shared != new.shared:
+        found.append(("shared", "the shared store is joined at the start"))
     if old.ledger != new.ledger:
         found.append(("ledger", "the store is opened at the start"))
     if old.telemetry != new.telemetry:

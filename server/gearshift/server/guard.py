@@ -2,20 +2,22 @@
 
 Rules: one place that ends a call with a status. A handler writes with `context.write` and never yields. What a client
 that has gone makes of a write is a cancellation. Nothing of an unknown error's text is told. Handlers are wrapped once, when
-their service is added: an interceptor would have gRPC build a chain for every call.
+their service is added (handlers.py): an interceptor would have gRPC build a chain for every call.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import anyio
 import grpc
 
-from gearshift.core.errors import RateLimitedError, RouteError
+from gearshift.core.errors import AccessError, RateLimitedError, RouteError
+from gearshift.server.handlers import handlers_of
+from gearshift.server.refusals import Refusals
 from gearshift.server.status import DEADLINE, INTERNAL, Status, lone, status_of
 
 _log = logging.getLogger(__name__)
@@ -36,6 +38,7 @@ class CallGuard:
         self._max_calls = max_calls
         self.in_flight = 0
         self.ended = 0
+        self.refusals = Refusals()
         self._idle: anyio.Event | None = None
         """Made by who waits; nobody else has a use for it."""
 
@@ -48,7 +51,7 @@ class CallGuard:
 
     def over(self, server: grpc.aio.Server) -> grpc.aio.Server:
         """Give what generated code adds a service to in place of the server, so that its handlers are guarded."""
-        return cast("grpc.aio.Server", _Guarded(self, server))
+        return handlers_of(server, self.guarded)
 
     def guarded(self, service: str, handler: Any) -> Any:
         """Wrap a service's handler."""
@@ -83,6 +86,8 @@ class CallGuard:
                 # The client has gone while we wrote.
                 raise asyncio.CancelledError from None
             except Exception as error:  # noqa: BLE001
+                if isinstance(error, AccessError):
+                    self.refusals.note(context.peer(), error)
                 status = _told(error)
             finally:
                 self.in_flight -= 1
@@ -92,25 +97,15 @@ class CallGuard:
                     self._idle = None
             if status.metadata:
                 context.set_trailing_metadata(status.metadata)
-            await context.abort(status.code, status.message)
+            try:
+                await context.abort(status.code, status.message)
+            except grpc.aio.AbortError:
+                raise
+            except grpc.aio.BaseError:
+                # A message still waits for a reader that does not read, so that no status can follow it.
+                raise asyncio.CancelledError from None
 
         return call
-
-
-class _Guarded:
-    """The part of a server that generated code calls."""
-
-    def __init__(self, guard: CallGuard, server: grpc.aio.Server) -> None:
-        self._guard = guard
-        self._server = server
-
-    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        """Pass over: generated code registers the same handlers by their methods, which is what gRPC looks at first."""
-
-    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
-        """Add a service's handlers, guarded."""
-        guarded = {method: self._guard.guarded(service, handler) for method, handler in handlers.items()}
-        self._server.add_registered_method_handlers(service, guarded)
 
 
 def _told(raised: Exception) -> Status:

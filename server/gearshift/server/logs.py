@@ -176,4 +176,5 @@ def _fields(context: CallContext, completion: Completion, error: str) -> dict[st
         "confidence": completion.confidence,
         "total_ms": round(completion.total_ms, 3),
         "stream": context.stream,
+        "cached": completion.cached,
     }

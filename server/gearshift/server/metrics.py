@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from itertools import accumulate
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Gauge
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from gearshift.core.answer import AttemptRecord, Completion
+from gearshift.core.cache.manage import Caches
 from gearshift.core.observer import CallContext, Observer
 
 UNDECLARED = "undeclared"
@@ -71,6 +73,18 @@ class Metrics(Observer):
     def gauge(self, name: str, description: str, read: Callable[[], float]) -> None:
         """Show a number that is read when the metrics are."""
         Gauge(name, description, registry=self.registry).set_function(read)
+
+    def counts(self, name: str, description: str, labels: Labels, read: Callable[[], Mapping[Labels, float]]) -> None:
+        """Show a counter that others keep, by its labels, read when the metrics are."""
+        self.registry.register(_Read(lambda: CounterMetricFamily(name, description, labels=labels), read))
+
+    def levels(self, name: str, description: str, labels: Labels, read: Callable[[], Mapping[Labels, float]]) -> None:
+        """Show numbers that others keep, by their labels, read when the metrics are."""
+        self.registry.register(_Read(lambda: GaugeMetricFamily(name, description, labels=labels), read))
+
+    def caches(self, read: Callable[[], Caches]) -> None:
+        """Show what the caches hold and did, read when the metrics are."""
+        self.registry.register(_CacheFigures(read))
 
     def exposition(self) -> bytes:
         """Give the metrics as text."""
@@ -151,6 +165,23 @@ class _Counts(Collector):
         yield family
 
 
+class _Read(Collector):
+    """A counter or gauge that somebody else keeps."""
+
+    def __init__(
+        self, made: Callable[[], CounterMetricFamily | GaugeMetricFamily], read: Callable[[], Mapping[Labels, float]]
+    ) -> None:
+        self._made = made
+        self._read = read
+
+    def collect(self) -> Generator[CounterMetricFamily | GaugeMetricFamily]:
+        """Give it as it stands."""
+        family = self._made()
+        for labels, value in self._read().items():
+            family.add_metric(labels, value)
+        yield family
+
+
 class _Spread(Collector):
     """A histogram: for each set of labels how many values fell below each bound, and their sum."""
 
@@ -177,3 +208,58 @@ class _Spread(Collector):
             buckets = list(zip(self._names, accumulate(counts), strict=True))
             family.add_metric(labels, buckets=buckets, sum_value=self._sums[labels])
         yield family
+
+
+class _CacheFigures(Collector):
+    """The caches' own figures; a cache's name is the only label."""
+
+    def __init__(self, read: Callable[[], Caches]) -> None:
+        self._read = read
+
+    def collect(self) -> Generator[CounterMetricFamily | GaugeMetricFamily]:
+        """Give the figures as they stand."""
+        caches = self._read()
+        counts = caches.counts()
+        yield _by_cache(
+            CounterMetricFamily("gearshift_cache_hits", "Look-ups that found their entry.", labels=("cache",)),
+            {name: each.hits for name, each in counts.items()},
+        )
+        yield _by_cache(
+            CounterMetricFamily("gearshift_cache_misses", "Look-ups that did not.", labels=("cache",)),
+            {name: each.misses for name, each in counts.items()},
+        )
+        yield _by_cache(
+            CounterMetricFamily(
+                "gearshift_cache_evictions", "Entries that were pushed out or ran out of time.", labels=("cache",)
+            ),
+            {name: each.evictions for name, each in counts.items()},
+        )
+        yield _by_cache(
+            CounterMetricFamily(
+                "gearshift_cache_shared", "Calls that joined another one that was running.", labels=("cache",)
+            ),
+            caches.shared(),
+        )
+        yield _by_cache(
+            CounterMetricFamily(
+                "gearshift_cache_saved_usd", "What calls would have cost without a cache, USD.", labels=("cache",)
+            ),
+            caches.saved_usd(),
+        )
+        yield _by_cache(
+            GaugeMetricFamily("gearshift_cache_entries", "Entries.", labels=("cache",)),
+            {name: each.entries for name, each in counts.items()},
+        )
+        yield _by_cache(
+            GaugeMetricFamily("gearshift_cache_bytes", "The size of all entries.", labels=("cache",)),
+            {name: each.bytes for name, each in counts.items()},
+        )
+
+
+F = TypeVar("F", CounterMetricFamily, GaugeMetricFamily)
+
+
+def _by_cache(family: F, values: Mapping[str, float]) -> F:
+    for name, value in values.items():
+        family.add_metric((name,), value)
+    return family

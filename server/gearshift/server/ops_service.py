@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gearshift.core.admission import Guard
+from gearshift.core.buckets import Budget
+from gearshift.core.cache.manage import CACHES
+from gearshift.core.cache.store import CacheFilter
 from gearshift.core.errors import invalid
 from gearshift.core.ledger import CostQuery, CostReport, CostRow
-from gearshift.core.promptcache import PromptEntry
+from gearshift.core.shared.buckets import SharedBucket, SharedBudget
 from gearshift.core.words import CostGroup
 from gearshift.server.access import require_ops
 from gearshift.server.router_service import Running
@@ -27,7 +29,6 @@ from gearshift.v1 import ops_pb2, ops_pb2_grpc, task_pb2
 Context = grpc.aio.ServicerContext[Any, Any]
 
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
-_CACHES = ("prompt",)
 _PAGE = 100
 _LARGEST_PAGE = 1000
 _PAGE_TOKEN = re.compile(r"[0-9]{0,12}")
@@ -103,38 +104,37 @@ class OpsService(ops_pb2_grpc.OpsServiceServicer):
     ) -> ops_pb2.ListCacheEntriesResponse:
         """Give what the caches hold."""
         self._check(context)
-        prompts, now = self._operated.router.state.prompts, time.monotonic()
-        chosen = _chosen(request.filter, now)
-        entries = [entry for entry in prompts.entries(now) if chosen(entry)]
+        caches, now = self._operated.router.state.caches, time.monotonic()
+        entries = await caches.entries(*_chosen(request.filter), now)
         size = min(request.page_size or _PAGE, _LARGEST_PAGE)
         if not _PAGE_TOKEN.fullmatch(request.page_token):
             raise invalid("page_token", "must be what the last response gave, or empty")
         begin = int(request.page_token or 0)
-        counts = prompts.counts()
         return ops_pb2.ListCacheEntriesResponse(
             entries=[
                 ops_pb2.CacheEntry(
-                    cache="prompt",
+                    cache=entry.cache,
                     key=entry.key,
                     tenant=entry.tenant,
                     task_id=entry.task_id,
                     bytes=entry.size,
                     hits=entry.hits,
-                    age_seconds=now - entry.stored_at,
-                    expires_in_seconds=max(0.0, prompts.ttl_s - (now - entry.used_at)),
+                    age_seconds=entry.age_s,
+                    expires_in_seconds=entry.expires_in_s,
                 )
                 for entry in entries[begin : begin + size]
             ],
             next_page_token=str(begin + size) if begin + size < len(entries) else "",
             stats=[
                 ops_pb2.CacheStats(
-                    cache="prompt",
+                    cache=name,
                     entries=counts.entries,
                     bytes=counts.bytes,
                     hits=counts.hits,
                     misses=counts.misses,
                     evictions=counts.evictions,
                 )
+                for name, counts in caches.counts().items()
             ],
         )
 
@@ -143,8 +143,8 @@ class OpsService(ops_pb2_grpc.OpsServiceServicer):
         self._check(context)
         if not request.all and not request.filter.ListFields():
             raise invalid("filter", "chooses nothing: set at least one field, or all")
-        chosen = _chosen(request.filter, time.monotonic())
-        return ops_pb2.PurgeCacheResponse(purged=self._operated.router.state.prompts.purge(chosen))
+        caches = self._operated.router.state.caches
+        return ops_pb2.PurgeCacheResponse(purged=await caches.purge(*_chosen(request.filter), time.monotonic()))
 
     async def GetCostReport(
         self, request: ops_pb2.GetCostReportRequest, context: Context
@@ -166,6 +166,10 @@ class OpsService(ops_pb2_grpc.OpsServiceServicer):
                 until=_seconds(request.until, "until") if request.HasField("until") else None,
                 tenant=request.tenant or None,
                 task_id=request.task_id or None,
+                provider=request.provider or None,
+                account=request.account or None,
+                model=request.model or None,
+                repriced=request.repriced,
             )
         )
         return _report(report)
@@ -186,6 +190,8 @@ class OpsService(ops_pb2_grpc.OpsServiceServicer):
                 resolution = each.context.resolution
                 if request.task_id not in ("", resolution.task_id) or request.tenant not in ("", resolution.tenant):
                     continue
+                # A key may have been revoked since the stream began.
+                self._check(context)
                 ended = Timestamp()
                 ended.FromNanoseconds(int(each.ended_at * 1e9))
                 await context.write(
@@ -201,19 +207,13 @@ class OpsService(ops_pb2_grpc.OpsServiceServicer):
                 )
 
 
-def _chosen(chosen: ops_pb2.CacheFilter, now: float) -> Callable[[PromptEntry], bool]:
-    if chosen.cache not in ("", *_CACHES):
-        raise invalid("filter.cache", f"{chosen.cache!r} is no cache of this service: {', '.join(_CACHES)}")
-
-    def is_chosen(entry: PromptEntry) -> bool:
-        return (
-            chosen.tenant in ("", entry.tenant)
-            and chosen.task_id in ("", entry.task_id)
-            and chosen.key in ("", entry.key)
-            and now - entry.stored_at >= chosen.min_age_seconds
-        )
-
-    return is_chosen
+def _chosen(chosen: ops_pb2.CacheFilter) -> tuple[str, CacheFilter]:
+    """Give the cache that is meant, empty for all, and which of its entries."""
+    if chosen.cache not in ("", *CACHES):
+        raise invalid("filter.cache", f"{chosen.cache!r} is no cache of this service: {', '.join(CACHES)}")
+    return chosen.cache, CacheFilter(
+        tenant=chosen.tenant, task_id=chosen.task_id, key=chosen.key, min_age_s=chosen.min_age_seconds
+    )
 
 
 def _stage_status(guard: Guard, now: float) -> ops_pb2.StageStatus:
@@ -231,7 +231,9 @@ def _stage_status(guard: Guard, now: float) -> ops_pb2.StageStatus:
                 capacity=bucket.capacity,
                 level=bucket.level(now),
                 refill_per_second=bucket.refill_per_s,
-                waiting=guard.waiting,
+                waiting=len(bucket.line) if bucket.line is not None else 0,
+                books=bucket.books if isinstance(bucket, SharedBucket) else "local",
+                period=bucket.period if isinstance(bucket, Budget | SharedBudget) else "",
             )
             for bucket in guard.buckets
         ],
@@ -253,7 +255,18 @@ def _seconds(stamp: Timestamp, field: str) -> float:
 
 def _report(report: CostReport) -> ops_pb2.GetCostReportResponse:
     return ops_pb2.GetCostReportResponse(
-        rows=[_cost_row(row) for row in report.rows], total=_cost_row(report.total), pending=report.pending
+        rows=[_cost_row(row) for row in report.rows],
+        total=_cost_row(report.total),
+        pending=report.pending,
+        machines=[
+            ops_pb2.MachineCost(
+                provider=each.provider,
+                busy_seconds=each.busy_s,
+                paid_usd=money(each.paid_usd),
+                idle_usd=money(each.idle_usd),
+            )
+            for each in report.machines
+        ],
     )
 
 
@@ -270,4 +283,13 @@ def _cost_row(row: CostRow) -> ops_pb2.CostRow:
         estimated_usd=money(row.estimated_usd),
         overhead_usd=money(row.overhead_usd),
         strongest_usd=money(row.strongest_usd),
+        accepted=row.accepted,
+        cancelled=row.cancelled,
+        stopped=row.stopped,
+        reported_usage=usage_to_wire(row.reported),
+        counted_usage=usage_to_wire(row.counted),
+        estimated_usage=usage_to_wire(row.estimated),
+        fallback_usd=money(row.fallback_usd),
+        escalation_usd=money(row.escalation_usd),
+        saved_usd=money(row.saved_usd),
     )

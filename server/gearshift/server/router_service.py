@@ -9,15 +9,16 @@ from collections.abc import Awaitable, Iterable
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar, cast
 
+import anyio
 import grpc
 
-from gearshift.core.errors import RouteError
+from gearshift.core.errors import LedgerError, RouteError
 from gearshift.core.events import Completed
 from gearshift.core.ledger import Ledger
 from gearshift.core.request import StreamPolicy
 from gearshift.core.router import Router
 from gearshift.server.access import Access
-from gearshift.server.deadline import Deadline
+from gearshift.server.deadline import Deadlines
 from gearshift.server.wire import (
     call_from_wire,
     embed_answer_to_wire,
@@ -34,6 +35,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 _DEFAULT_STREAM = StreamPolicy()
 TIMEOUT_METADATA = "gearshift-timeout-ms"
 """Milliseconds until the caller's deadline when it sent the call."""
+_COMPLETED_S = 0.02
+"""What is left of a deadline for sending `completed` when the ledger was waited for in vain."""
 A = TypeVar("A")
 
 
@@ -66,6 +69,7 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
 
     def __init__(self, running: Running) -> None:
         self._running = running
+        self._deadlines = Deadlines()
 
     async def Route(self, request: router_pb2.RouteRequest, context: Context) -> router_pb2.RouteResponse:
         """Answer one call whole."""
@@ -74,7 +78,7 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
         caller = running.access.caller(metadata)
         message = request.call
         call = call_from_wire(message, caller.tenant, None)
-        with Deadline(time_left(context, metadata)) as deadline:
+        with self._deadlines.within(time_left(context, metadata)) as deadline:
             answering = running.router.route(call, joinable=bool(message.request_id), ends_by=deadline.at)
             answer = await (_recorded(running, answering) if running.sync_ledger else answering)
         response = router_pb2.RouteResponse()
@@ -89,12 +93,15 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
         asked = stream_policy_from_wire(request.stream) if request.HasField("stream") else _DEFAULT_STREAM
         call = call_from_wire(request.call, caller.tenant, asked)
         joinable = bool(request.call.request_id)
-        with Deadline(time_left(context, metadata)) as deadline:
+        with self._deadlines.within(time_left(context, metadata)) as deadline:
             async with aclosing(running.router.stream(call, joinable=joinable, ends_by=deadline.at)) as stream:
                 async for events in stream:
+                    refused: LedgerError | None = None
                     if running.sync_ledger and isinstance(events[-1], Completed):
-                        await running.ledger.flush()
+                        refused = await _acknowledged(running, deadline.at)
                     await context.write(events_to_wire(events))
+                    if refused is not None:
+                        raise refused
 
     async def Embed(self, request: router_pb2.EmbedRequest, context: Context) -> router_pb2.EmbedResponse:
         """Turn texts into vectors."""
@@ -102,7 +109,7 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
         metadata = context.invocation_metadata() or ()
         caller = running.access.caller(metadata)
         call = embed_from_wire(request, caller.tenant)
-        with Deadline(time_left(context, metadata)) as deadline:
+        with self._deadlines.within(time_left(context, metadata)) as deadline:
             answer = await _recorded(running, running.router.embed(call, ends_by=deadline.at))
         return embed_answer_to_wire(answer)
 
@@ -139,6 +146,18 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
         return router_pb2.ReportOutcomeResponse()
 
 
+async def _acknowledged(running: Running, ends_at: float | None) -> LedgerError | None:
+    """Wait for a stream's rows while there is time; gives why they are not on disk, to be told after `completed`."""
+    end = float("inf") if ends_at is None else ends_at - _COMPLETED_S
+    with anyio.CancelScope(deadline=end):
+        try:
+            await running.ledger.acknowledge()
+        except LedgerError as error:
+            return error
+        return None
+    return LedgerError("the ledger did not write the call's rows before the deadline")
+
+
 async def _recorded(running: Running, answering: Awaitable[A]) -> A:
     """Give the answer, or its failure; with a synchronous ledger only once its rows are on disk."""
     if not running.sync_ledger:
@@ -146,9 +165,9 @@ async def _recorded(running: Running, answering: Awaitable[A]) -> A:
     try:
         answer = await answering
     except RouteError:
-        await running.ledger.flush()
+        await running.ledger.acknowledge()
         raise
-    await running.ledger.flush()
+    await running.ledger.acknowledge()
     return answer
 
 

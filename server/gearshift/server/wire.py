@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Generic, TypeVar
 
+from google.protobuf.message import Message as ProtobufMessage
+
 from gearshift.core.answer import (
     Answer,
     AttemptRecord,
@@ -66,8 +68,13 @@ from gearshift.core.request import (
 from gearshift.core.router import Explanation, new_request_id
 from gearshift.core.validation import check_correction
 from gearshift.core.words import (
+    AttemptCause,
+    AttemptOutcome,
+    AttemptRole,
     Complexity,
+    FinishReason,
     InputType,
+    Outcome,
     OutcomeVerdict,
     ReasoningEffort,
     Role,
@@ -76,12 +83,15 @@ from gearshift.core.words import (
     TaskType,
     ToolMode,
     Truncation,
+    UsageSource,
     WordEnum,
 )
 from gearshift.v1 import answer_pb2, call_pb2, router_pb2, stream_pb2, task_pb2
 
 E = TypeVar("E", bound=WordEnum)
 M = TypeVar("M")
+V = TypeVar("V")
+W = TypeVar("W", bound=ProtobufMessage)
 
 _AUTO = ToolChoice()
 _USD = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
@@ -99,7 +109,7 @@ def call_from_wire(call: call_pb2.Call, tenant: str, stream: StreamPolicy | None
     return Request(
         request_id=call.request_id or new_request_id(),
         tenant=tenant,
-        task=_task(call.task, "call.task"),
+        task=_TASKS.value_of(call.task),
         messages=messages,
         system=_system(call.system) if call.HasField("system") else None,
         tools=tuple(
@@ -112,7 +122,7 @@ def call_from_wire(call: call_pb2.Call, tenant: str, stream: StreamPolicy | None
         else (),
         tool_choice=_tool_choice(call.tool_choice) if call.HasField("tool_choice") else _AUTO,
         output=_output(call.output) if call.HasField("output") else None,
-        parameters=_parameters(call.parameters) if call.HasField("parameters") else NO_PARAMETERS,
+        parameters=_PARAMETERS.value_of(call.parameters) if call.HasField("parameters") else NO_PARAMETERS,
         policy=_policy(call.policy, "call.policy") if call.HasField("policy") else NO_POLICY,
         stream=stream,
     )
@@ -297,10 +307,27 @@ def completion_to_wire(completion: Completion) -> answer_pb2.Completion:
 
 
 def _write_completion(completion: Completion, message: answer_pb2.Completion) -> None:
-    attempts, served = completion.attempts, completion.served_by
-    if len(attempts) == 1 and served is not None and completion.verdicts is attempts[0].verdicts:
-        message.CopyFrom(_SERVED_AT_ONCE.message_of(served, completion.verdicts))
-        _write_outcome(attempts[0], message.attempts[0])
+    attempts, served, usage = completion.attempts, completion.served_by, completion.usage_served
+    attempt = attempts[0] if len(attempts) == 1 else None
+    # What is measured (a confidence, an unusual verdict) differs from call to call, and is not worth keeping.
+    is_usual = attempt is not None and completion.verdicts is attempt.verdicts and attempt.usage is usage
+    if attempt is not None and served is not None and is_usual and completion.confidence is None:
+        message.CopyFrom(
+            _SERVED_AT_ONCE.message_of(
+                served,
+                completion.verdicts,
+                completion.outcome,
+                completion.finish_reason,
+                completion.cost.strongest_model,
+                usage.source,
+                attempt.number,
+                attempt.account,
+                attempt.role,
+                attempt.cause,
+                attempt.outcome,
+            )
+        )
+        _write_course(attempt, message.attempts[0])
     else:
         if served is not None:
             message.served_by.CopyFrom(stage_to_wire(served))
@@ -308,15 +335,17 @@ def _write_completion(completion: Completion, message: answer_pb2.Completion) ->
             _write_verdict(verdict, message.verdicts.add())
         for attempt in attempts:
             _write_attempt(attempt, message.attempts.add())
-    message.outcome = answer_pb2.Outcome.ValueType(completion.outcome)
-    if completion.finish_reason is not None:
-        message.finish_reason = answer_pb2.FinishReason.ValueType(completion.finish_reason)
+        message.outcome = answer_pb2.Outcome.ValueType(completion.outcome)
+        if completion.finish_reason is not None:
+            message.finish_reason = answer_pb2.FinishReason.ValueType(completion.finish_reason)
+        message.cost.strongest_model = completion.cost.strongest_model
+        message.usage_served.source = answer_pb2.UsageSource.ValueType(usage.source)
     if completion.confidence is not None:
         message.confidence = completion.confidence
     if completion.skipped:
         message.skipped.extend(_skipped(completion.skipped))
-    _write_usage(completion.usage_served, message.usage_served)
-    if completion.usage_total is completion.usage_served:
+    _write_tokens(usage, message.usage_served)
+    if completion.usage_total is usage:
         message.usage_total.CopyFrom(message.usage_served)
     else:
         _write_usage(completion.usage_total, message.usage_total)
@@ -349,21 +378,33 @@ def _write_attempt(attempt: AttemptRecord, message: answer_pb2.Attempt) -> None:
     message.stage.CopyFrom(stage_to_wire(attempt.stage))
     for verdict in attempt.verdicts:
         _write_verdict(verdict, message.verdicts.add())
-    _write_outcome(attempt, message)
+    _write_kind(attempt.number, attempt.account, attempt.role, attempt.cause, attempt.outcome, message)
+    message.usage.source = answer_pb2.UsageSource.ValueType(attempt.usage.source)
+    _write_course(attempt, message)
 
 
-def _write_outcome(attempt: AttemptRecord, message: answer_pb2.Attempt) -> None:
-    """Write all but the stage and the verdicts; what is empty or zero is not sent, so it need not be written."""
-    message.number = attempt.number
-    message.account = attempt.account
-    message.role = answer_pb2.AttemptRole.ValueType(attempt.role)
-    message.cause = answer_pb2.AttemptCause.ValueType(attempt.cause)
-    message.outcome = answer_pb2.AttemptOutcome.ValueType(attempt.outcome)
+def _write_kind(
+    number: int,
+    account: str,
+    role: AttemptRole,
+    cause: AttemptCause,
+    outcome: AttemptOutcome,
+    message: answer_pb2.Attempt,
+) -> None:
+    message.number = number
+    message.account = account
+    message.role = answer_pb2.AttemptRole.ValueType(role)
+    message.cause = answer_pb2.AttemptCause.ValueType(cause)
+    message.outcome = answer_pb2.AttemptOutcome.ValueType(outcome)
+
+
+def _write_course(attempt: AttemptRecord, message: answer_pb2.Attempt) -> None:
+    """Write what differs from attempt to attempt; what is empty or zero is not sent, so it need not be written."""
     if attempt.failure is not None:
         message.failure = answer_pb2.FailureKind.ValueType(attempt.failure)
     if attempt.detail:
         message.detail = attempt.detail
-    _write_usage(attempt.usage, message.usage)
+    _write_tokens(attempt.usage, message.usage)
     message.cost_usd = money(attempt.cost_usd)
     if attempt.queue_ms:
         message.queue_ms = attempt.queue_ms
@@ -391,6 +432,11 @@ def usage_to_wire(usage: Usage) -> answer_pb2.Usage:
 
 
 def _write_usage(usage: Usage, message: answer_pb2.Usage) -> None:
+    _write_tokens(usage, message)
+    message.source = answer_pb2.UsageSource.ValueType(usage.source)
+
+
+def _write_tokens(usage: Usage, message: answer_pb2.Usage) -> None:
     message.input_tokens = usage.input_tokens
     message.output_tokens = usage.output_tokens
     if usage.cache_write_tokens:
@@ -399,7 +445,30 @@ def _write_usage(usage: Usage, message: answer_pb2.Usage) -> None:
         message.cache_read_tokens = usage.cache_read_tokens
     if usage.reasoning_tokens:
         message.reasoning_tokens = usage.reasoning_tokens
-    message.source = answer_pb2.UsageSource.ValueType(usage.source)
+
+
+class _Read(Generic[W, V]):
+    """Values that callers send again and again in the same bytes; comparing these is one look instead of a field each.
+
+    Args:
+        read: gives a message's value, or raises.
+    """
+
+    def __init__(self, read: Callable[[W], V]) -> None:
+        self._read = read
+        self._known: dict[bytes, V] = {}
+
+    def value_of(self, message: W) -> V:
+        """Give the value of a message."""
+        data = message.SerializeToString()
+        known = self._known.get(data)
+        if known is None:
+            known = self._read(message)
+            if len(data) <= _LONGEST_KEPT:
+                if len(self._known) >= _MOST_KEPT:
+                    self._known.clear()
+                self._known[data] = known
+        return known
 
 
 class _Kept(Generic[M]):
@@ -427,10 +496,28 @@ class _Kept(Generic[M]):
         return message
 
 
-def _served_at_once(stage: StageRef, verdicts: tuple[Verdict, ...]) -> answer_pb2.Completion:
+def _served_at_once(
+    stage: StageRef,
+    verdicts: tuple[Verdict, ...],
+    outcome: Outcome,
+    finish_reason: FinishReason | None,
+    strongest_model: str,
+    source: UsageSource,
+    number: int,
+    account: str,
+    role: AttemptRole,
+    cause: AttemptCause,
+    attempt_outcome: AttemptOutcome,
+) -> answer_pb2.Completion:
     """Give what completions of one attempt, by one stage and with the same verdicts, have in common."""
-    message = answer_pb2.Completion(served_by=stage_to_wire(stage))
+    message = answer_pb2.Completion(served_by=stage_to_wire(stage), outcome=answer_pb2.Outcome.ValueType(outcome))
+    if finish_reason is not None:
+        message.finish_reason = answer_pb2.FinishReason.ValueType(finish_reason)
+    message.cost.strongest_model = strongest_model
+    message.usage_served.source = answer_pb2.UsageSource.ValueType(source)
     attempt = message.attempts.add()
+    attempt.usage.source = message.usage_served.source
+    _write_kind(number, account, role, cause, attempt_outcome, attempt)
     attempt.stage.CopyFrom(message.served_by)
     for verdict in verdicts:
         _write_verdict(verdict, message.verdicts.add())
@@ -439,6 +526,8 @@ def _served_at_once(stage: StageRef, verdicts: tuple[Verdict, ...]) -> answer_pb
 
 
 _MOST_KEPT = 256
+_LONGEST_KEPT = 256
+"""Bytes of a message whose value is kept."""
 _RESOLUTIONS = _Kept(resolution_to_wire)
 _SERVED_AT_ONCE = _Kept(_served_at_once)
 
@@ -472,11 +561,11 @@ def _task(task: task_pb2.Task, field: str) -> Task:
 
 
 def _system(system: call_pb2.SystemPrompt) -> SystemPrompt:
-    kind = system.WhichOneof("source")
+    kind, variables = system.WhichOneof("source"), system.variables
     return SystemPrompt(
         text=system.text if kind == "text" else None,
         key=system.key if kind == "key" else None,
-        variables=dict(system.variables) if system.variables else {},
+        variables=dict(variables) if variables else {},
         static=system.static,
     )
 
@@ -661,7 +750,6 @@ def _write_cost(cost: Cost, message: answer_pb2.Cost) -> None:
     # One attempt, served: both are one sum, and the strongest's where that has served.
     message.served_usd = total if cost.served_usd is cost.total_usd else money(cost.served_usd)
     message.strongest_usd = total if cost.strongest_usd is cost.total_usd else money(cost.strongest_usd)
-    message.strongest_model = cost.strongest_model
     if cost.saved_usd is not None:
         message.saved_usd = money(cost.saved_usd)
 
@@ -678,3 +766,7 @@ def _planned(planned: PlannedStage, explanation: Explanation) -> router_pb2.Expl
 
 def _breaker(explanation: Explanation, stage: StageRef) -> str:
     return explanation.breakers[stage.position].word
+
+
+_TASKS: _Read[task_pb2.Task, Task] = _Read(lambda task: _task(task, "call.task"))
+_PARAMETERS: _Read[call_pb2.Parameters, Parameters] = _Read(_parameters)

@@ -33,6 +33,9 @@ class Feature(Enum):
     """Scores labels by log-probability instead of writing one."""
     EMBED = "embed"
 
+    # Members are compared by identity; Enum's own hash, of the name, is a call of Python for every look into a set.
+    __hash__ = object.__hash__
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:

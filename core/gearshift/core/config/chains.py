@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from gearshift.core.answer import StageRef
 from gearshift.core.blueprint import Chain, ChainPolicy, ProviderSpec, Stage
 from gearshift.core.catalogue import Feature
-from gearshift.core.config.model import ChainConfig, Config, StageConfig, TimeoutsConfig
+from gearshift.core.config.model import AdaptiveConfig, ChainConfig, Config, StageConfig, TimeoutsConfig
 from gearshift.core.config.models import Models
 from gearshift.core.config.policies import merged
 from gearshift.core.config.problems import Place, Report, suggestion
@@ -55,6 +55,8 @@ class ChainBuilder:
         if self._report.count > before or len(stages) < len(config.stages):
             return None
         adaptive = config.order == "adaptive"
+        if config.adaptive is not None and not adaptive:
+            self._report.warn((*place, "adaptive"), "has no effect without `order: adaptive`")
         return Chain(
             name=name,
             stages=tuple(stages),
@@ -64,6 +66,7 @@ class ChainBuilder:
             revision=chain_revision(
                 name, stages, adaptive=adaptive, policy=policy, allow_space_change=config.allow_space_change
             ),
+            weights=config.adaptive or AdaptiveConfig(),
         )
 
     def _stage(self, position: int, config: StageConfig, place: Place) -> Stage | None:

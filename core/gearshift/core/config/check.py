@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from gearshift.core.blueprint import Chain, DeclaredTask, ProviderSpec, Stage
 from gearshift.core.config.hosts import is_loopback, stays_here
-from gearshift.core.config.model import AccessConfig, Config
+from gearshift.core.config.model import STOP, AccessConfig, Config, expiry_of, has_keys
 from gearshift.core.config.problems import Place, Report, suggestion
 from gearshift.core.words import Sensitivity, TaskType
 
@@ -31,6 +31,7 @@ def check_whole(
             _check_spaces(chain, report)
     _check_keys(config.access, report)
     _check_tenants(config, report)
+    _check_exhausted(config, chains, report)
     if len(ready) == len(chains):
         _check_allowed_models(config, ready, report)
     if None not in providers.values():
@@ -104,6 +105,21 @@ def _check_tenants(config: Config, report: Report) -> None:
             report.error((*place, "policy", "escalation_threshold"), "must not be above min_confidence")
 
 
+def _check_exhausted(config: Config, chains: Mapping[str, Chain | None], report: Report) -> None:
+    """Check where tenants' calls go when their budget is spent."""
+    for name, tenant in config.access.tenants.items():
+        place: Place = ("access", "tenants", name, "on_exhausted")
+        if tenant.on_exhausted == STOP:
+            continue
+        if tenant.on_exhausted not in chains:
+            told = suggestion(tenant.on_exhausted, (STOP, *chains))
+            report.error(place, f"must be `{STOP}` or a chain's name, not `{tenant.on_exhausted}`{told}")
+        elif tenant.limits.usd_per_day is None and tenant.limits.usd_per_month is None:
+            report.warn(place, "does nothing: limits.usd_per_day and limits.usd_per_month are both unset")
+    if STOP in chains and any(tenant.on_exhausted == STOP for tenant in config.access.tenants.values()):
+        report.warn(("chains", STOP), f"`on_exhausted: {STOP}` refuses calls; it does not name this chain")
+
+
 def _check_allowed_models(config: Config, chains: list[Chain], report: Report) -> None:
     known = {stage.model.id for chain in chains for stage in chain.stages} | set(config.models)
     for name, tenant in config.access.tenants.items():
@@ -111,6 +127,10 @@ def _check_allowed_models(config: Config, chains: list[Chain], report: Report) -
             if model not in known:
                 place = ("access", "tenants", name, "models", number)
                 report.error(place, f"model `{model}` is in no chain{suggestion(model, known)}")
+        for number, provider in enumerate(tenant.providers):
+            if provider not in config.providers:
+                place = ("access", "tenants", name, "providers", number)
+                report.error(place, f"unknown provider `{provider}`{suggestion(provider, config.providers)}")
 
 
 def _check_keys(access: AccessConfig, report: Report) -> None:
@@ -126,7 +146,9 @@ def _check_keys(access: AccessConfig, report: Report) -> None:
         digests.add(key.sha256)
         if key.tenant != "default" and key.tenant not in access.tenants:
             report.error((*place, "tenant"), f"unknown tenant `{key.tenant}`{suggestion(key.tenant, access.tenants)}")
-    if access.tenants and not access.keys and set(access.tenants) != {"default"}:
+        if key.expires and expiry_of(key.expires) is None:
+            report.error((*place, "expires"), f"there is no such day or time: `{key.expires}`")
+    if access.tenants and not has_keys(access) and set(access.tenants) != {"default"}:
         report.warn(("access", "tenants"), "without keys every caller is tenant `default`; the others have no way in")
 
 
@@ -145,11 +167,11 @@ def _check_floors(config: Config, providers: Mapping[str, ProviderSpec | None], 
 def _check_server(config: Config, report: Report) -> None:
     server = config.server
     if not is_loopback(server.host):
-        if not config.access.keys:
+        if not has_keys(config.access):
             report.warn(("server", "host"), "listens beyond this machine without keys: anybody may spend your money")
         if server.tls is None:
             report.warn(("server", "host"), "listens beyond this machine without TLS: prompts and keys can be read")
-    if server.http and not is_loopback(server.http_host) and not config.access.keys:
+    if server.http and not is_loopback(server.http_host) and not has_keys(config.access):
         report.warn(("server", "http_host"), "the HTTP port listens beyond this machine without keys")
     if server.http and server.port and server.port == server.http_port:
         report.error(("server", "http_port"), f"is the gRPC port ({server.port}) as well")

@@ -7,6 +7,7 @@ a chain is not empty) is checked in `check.py` and while building. `repr` hides 
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated
 
@@ -41,10 +42,21 @@ ComplexityWord = Annotated[str, _word_of(Complexity)]
 SensitivityWord = Annotated[str, _word_of(Sensitivity)]
 ModeWord = Annotated[str, _one_of(*(each.word for each in SwitchMode if each is not SwitchMode.RESTORE))]
 DialectWord = Annotated[str, _one_of("", "openai", "groq", "deepseek", "vllm", "llamacpp", "compatible")]
+CheckWord = Annotated[
+    str, _one_of("arithmetic", "conclusion", "contradiction", "emptiness", "language", "source", "structure")
+]
+EffectWord = Annotated[str, _one_of("reject", "note", "off")]
 FeatureWord = Annotated[str, _one_of(*(each.value for each in Feature))]
 
-SECRET_FIELDS = frozenset({"api_key", "headers"})
+EXPIRY_PATTERN = r"^(\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}:\d{2}Z)?)?$"
+"""A day, or a second, in UTC; empty is never."""
+
+SECRET_FIELDS = frozenset({"api_key", "headers", "url"})
 """Fields that `repr` hides; the same that hold `Secret`."""
+
+
+STOP = "stop"
+"""What `on_exhausted` says where calls are refused."""
 
 
 class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -69,12 +81,20 @@ class LimitsConfig(_Section, frozen=True, kw_only=True):
     concurrency: Annotated[int, Meta(ge=1, le=100_000)] | None = None
     """Calls at once."""
     usd_per_day: Usd | None = None
-    """Spending in a UTC day; calls whose token price is unknown are refused under it. Each process counts for itself,
-    from its start."""
+    """Spending in a UTC day; calls whose token price is unknown are refused under it. Without `shared.redis` each process
+    counts for itself, from its start."""
+    usd_per_month: Usd | None = None
+    """Spending in a UTC calendar month, as `usd_per_day`."""
     burst_s: Seconds = 60.0
     """Capacity of the minute buckets, as seconds of their refill."""
     pace: Amount | None = None
-    """Requests a second to space outbound calls evenly (aiolimiter); unset sends as they come."""
+    """Requests a second to space outbound calls evenly (aiolimiter), in each process; unset sends as they come."""
+    on_overrun: Annotated[str, _one_of("extend", "stop")] = "extend"
+    """A running stream that has used up what it reserved of model tokens or money reserves one window
+    (`gates.window_tokens`) more at a time, and ends when there is none left; or ends at once."""
+    when_away: Annotated[str, _one_of("local", "closed", "open")] = "local"
+    """While the shared store is away: keep this process's share of the limits, refuse, or let everything through. Money
+    is kept to what the process holds ahead (`shared.money_lease`), also under `open`."""
 
 
 class BreakerConfig(_Section, frozen=True, kw_only=True):
@@ -146,6 +166,17 @@ class EmbeddedConfig(_Section, frozen=True, kw_only=True):
     """Calls that run at once."""
 
 
+class PressureConfig(_Section, frozen=True, kw_only=True):
+    """How it is told that a self-hosted machine is busy: kinds `ollama` and `embedded`, dialects `vllm` and `llamacpp`."""
+
+    interval_s: Annotated[float, Meta(ge=0, le=3600)] = 5.0
+    """How often the machine is asked for its running and queued requests, while there are calls or somebody looks; 0 is
+    never."""
+    max_queued: Annotated[int, Meta(ge=0, le=100_000)] | None = None
+    """While more requests than this wait in it, its stages are passed over where another stage may serve; unset is
+    never."""
+
+
 class ProviderConfig(_Section, frozen=True, kw_only=True):
     """Where models run."""
 
@@ -175,6 +206,8 @@ class ProviderConfig(_Section, frozen=True, kw_only=True):
     """What the machine costs, for self-hosted models; unset is unknown, which is not zero."""
     parallelism: Annotated[float, Meta(gt=0, le=10_000)] = 1.0
     """Calls that a self-hosted machine runs at once, until it is measured."""
+    pressure: PressureConfig = PressureConfig()
+    """Of a self-hosted machine: how it is told that it is busy."""
     connections: Annotated[int, Meta(ge=1, le=10_000)] = 256
     """Most connections held open."""
     embedded: EmbeddedConfig | None = None
@@ -271,6 +304,8 @@ class ChainPolicyConfig(_Section, frozen=True, kw_only=True):
     """Escalate answers whose confidence cannot be measured."""
     second_look: bool | None = None
     """Let the same stage answer again between the two thresholds."""
+    coherence: dict[CheckWord, EffectWord] = field(default_factory=dict[str, str])
+    """What single checks do, as `gates.coherence`; a tenant's may only be stricter."""
 
 
 class StreamConfig(_Section, frozen=True, kw_only=True):
@@ -286,6 +321,19 @@ class StreamConfig(_Section, frozen=True, kw_only=True):
     """Take back a finished answer whose final confidence is poor."""
 
 
+class AdaptiveConfig(_Section, frozen=True, kw_only=True):
+    """What `order: adaptive` weighs beside the price, and how fast it learns."""
+
+    second_usd: Usd = Decimal(0)
+    """What a second of waiting is worth; 0 leaves latency out."""
+    failure_usd: Usd = Decimal(0)
+    """What a failed attempt costs beyond its bill and its time; 0 counts only those and the stages after it."""
+    probe_share: Share = 0.02
+    """Share of the calls that take the written order all the same, so that the figures of skipped stages stay fresh."""
+    half_life_h: Annotated[float, Meta(gt=0, le=8760)] = 24.0
+    """Hours after which what was measured counts half."""
+
+
 class ChainConfig(_Section, frozen=True, kw_only=True):
     """Stages in the order in which they are tried."""
 
@@ -293,6 +341,8 @@ class ChainConfig(_Section, frozen=True, kw_only=True):
     """In the order in which they are tried; cheap to strong is usual."""
     order: Annotated[str, _one_of("written", "adaptive")] = "written"
     """`written`, or `adaptive`: by expected cost of an accepted answer."""
+    adaptive: AdaptiveConfig | None = None
+    """For `order: adaptive`; unset is its defaults."""
     policy: ChainPolicyConfig = ChainPolicyConfig()
     """Caps and thresholds of this chain."""
     allow_space_change: bool = False
@@ -319,6 +369,15 @@ class OutputConfig(_Section, frozen=True, kw_only=True):
     """The answer is JSON that this schema (2020-12 or draft-07) accepts."""
     examples: tuple[ExampleConfig, ...] = ()
     """Shown to models that need them."""
+
+
+class TaskCacheConfig(_Section, frozen=True, kw_only=True):
+    """How accepted answers of a task are kept for equal calls; `cache: {}` turns it on."""
+
+    ttl_minutes: Annotated[float, Meta(gt=0, le=525_600)] = 60.0
+    """How long an answer is kept."""
+    any_temperature: bool = False
+    """Keep answers too that were drawn by chance: at a temperature above 0, or one that nobody set."""
 
 
 class TaskConfig(_Section, frozen=True, kw_only=True):
@@ -348,6 +407,8 @@ class TaskConfig(_Section, frozen=True, kw_only=True):
     """Unless the caller says."""
     limits: LimitsConfig | None = None
     """Limits of this task, over all tenants."""
+    cache: TaskCacheConfig | None = None
+    """Keep accepted answers for equal calls of the same tenant; unset keeps none. Never for restricted tasks."""
 
 
 class TasksConfig(_Section, frozen=True, kw_only=True):
@@ -370,6 +431,8 @@ class GatesConfig(_Section, frozen=True, kw_only=True):
     """Answers must keep to their labels or schema."""
     check_coherence: bool = True
     """Answers must hang together: not cut off, not looping, in the right language."""
+    coherence: dict[CheckWord, EffectWord] = field(default_factory=dict[str, str])
+    """What single checks do, where that is not their default (docs/gates.md): `reject` an answer, only `note` it, or `off`."""
     require_confidence: bool = False
     """Escalate answers whose confidence cannot be measured."""
     second_look: bool = True
@@ -379,7 +442,11 @@ class GatesConfig(_Section, frozen=True, kw_only=True):
     window_ms: Annotated[int, Meta(ge=10, le=60_000)] = 1000
     """... or so many milliseconds, whichever comes first."""
     min_tokens_per_s: Annotated[float, Meta(ge=0, le=10_000)] = 0.5
-    """Streams slower than this over two seconds are left for the next stage; 0 leaves none."""
+    """Streams that stay slower than this are left for the next stage; 0 leaves none."""
+    slow_after_s: Annotated[float, Meta(gt=0, le=600)] = 2.0
+    """How long a stream must have been slow, over three windows at least."""
+    stall_ms: Annotated[int, Meta(ge=0, le=600_000)] = 0
+    """Longest silence within a stream once it has begun, if shorter than the provider's `idle_s`; 0 leaves it at that."""
 
 
 class DefaultsConfig(_Section, frozen=True, kw_only=True):
@@ -406,7 +473,7 @@ class DefaultsConfig(_Section, frozen=True, kw_only=True):
 
 
 class CachingConfig(_Section, frozen=True, kw_only=True):
-    """The prompt cache and what is asked of the providers' own."""
+    """The caches: prompts, answers, vectors, and what is asked of the providers' own."""
 
     min_prompt_length: Count = 500
     """Characters; only longer static prompts are kept."""
@@ -420,6 +487,14 @@ class CachingConfig(_Section, frozen=True, kw_only=True):
     """Ask providers to cache prefixes where that pays."""
     request_window_s: Seconds = 600.0
     """How long a repeated `request_id` returns the same result."""
+    response_max_bytes: Count = 64 * 1024 * 1024
+    """Most that the answers of tasks with `cache` take."""
+    embedding_max_bytes: Count = 32 * 1024 * 1024
+    """Most that vectors take, by text; 0 keeps none. A vector of 1024 numbers takes 8 KiB."""
+    embedding_ttl_minutes: Annotated[float, Meta(gt=0, le=525_600)] = 1440.0
+    """How long a vector is kept."""
+    embedding_merge_ms: Annotated[float, Meta(ge=0, le=1000)] = 3.0
+    """How long an embedding may wait for others of its tenant and task while one of them is upstream; 0 merges none."""
 
 
 class TelemetryConfig(_Section, frozen=True, kw_only=True):
@@ -443,7 +518,15 @@ class LedgerConfig(_Section, frozen=True, kw_only=True):
     durability: Annotated[str, _one_of("async", "sync")] = "async"
     """`async` may lose 50 ms of rows to kill -9; `sync` completes a call after its rows are on disk."""
     max_pending: Annotated[int, Meta(ge=100, le=10_000_000)] = 100_000
-    """Rows that may wait for the disk; more are dropped, counted and logged, since no call waits for the ledger."""
+    """Rows that may wait for the store, about 1 KB each; newer ones are dropped then, counted and logged."""
+    url: Secret = ""
+    """PostgreSQL instead of SQLite: `postgresql://user:${NAME}@host:5432/database`; needs the extra `postgres`."""
+    sync_wait_s: Annotated[float, Meta(ge=0, le=60)] = 2.0
+    """With `sync`: how long a call waits while its rows cannot be written."""
+    when_unwritable: Annotated[str, _one_of("fail", "serve")] = "fail"
+    """With `sync`, after that wait: `fail` the call with UNAVAILABLE, or `serve` it before its rows are written."""
+    keep_days: Annotated[int, Meta(ge=0, le=36_500)] = 0
+    """Days whose single attempts are kept; of older ones daily sums are kept. 0 keeps all."""
 
 
 class KeyConfig(_Section, frozen=True, kw_only=True):
@@ -457,6 +540,10 @@ class KeyConfig(_Section, frozen=True, kw_only=True):
     """Whose it is: `default`, or an entry of `tenants`."""
     role: Annotated[str, _one_of("caller", "ops")] = "caller"
     """`ops` may also see and manage the service."""
+    expires: Annotated[str, Meta(pattern=EXPIRY_PATTERN)] = ""
+    """When it stops working: `2027-01-31` (that day's begin, UTC) or `2027-01-31T12:00:00Z`; empty is never."""
+    note: str = ""
+    """What it is for, for people."""
 
 
 class TenantConfig(_Section, frozen=True, kw_only=True):
@@ -470,19 +557,46 @@ class TenantConfig(_Section, frozen=True, kw_only=True):
     """Ids of tasks that it may send; empty is all."""
     models: tuple[str, ...] = ()
     """Models that may serve it; empty is all."""
+    providers: tuple[str, ...] = ()
+    """Providers that may serve it; empty is all."""
     limits: LimitsConfig = LimitsConfig()
-    """Limits of the tenant, over all its keys and all providers."""
+    """Limits of the tenant, over all its keys and all providers; `usd_per_day` and `usd_per_month` are its budgets."""
+    on_exhausted: str = STOP
+    """When a budget is spent: `stop` refuses its calls until the next day or month; the name of a chain serves them there,
+    and the answer says so. What that chain costs is counted, but no longer held by the budget. Embed always stops."""
     policy: ChainPolicyConfig = ChainPolicyConfig()
     """Caps and thresholds that its calls may only tighten."""
 
 
 class AccessConfig(_Section, frozen=True, kw_only=True):
-    """Who may call; no keys at all means everybody, as tenant `default`."""
+    """Who may call; neither `keys` nor a `keys_file` means everybody, as tenant `default`."""
 
     keys: tuple[KeyConfig, ...] = ()
     """Keys of the service."""
+    keys_file: str = ""
+    """File of further keys, which `gearshift keys` writes and running servers follow within seconds. Once it is named,
+    nobody calls without a key, whether the file is there or not."""
+    open_health: bool = True
+    """Answer health checks without a key: load balancers and probes have none."""
+    open_reflection: bool = False
+    """Describe the services (server reflection) without a key."""
     tenants: dict[Name, TenantConfig] = field(default_factory=dict[str, TenantConfig])
     """By name."""
+
+
+def has_keys(access: AccessConfig) -> bool:
+    """Tell whether nobody calls without a key: also while the file of keys is empty or missing."""
+    return bool(access.keys or access.keys_file)
+
+
+def expiry_of(expires: str) -> float | None:
+    """Give when a key stops working, seconds since the epoch; infinite when never, None when there is no such time."""
+    if not expires:
+        return float("inf")
+    try:
+        return datetime.fromisoformat(expires.removesuffix("Z")).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return None
 
 
 class TlsConfig(_Section, frozen=True, kw_only=True):
@@ -494,6 +608,39 @@ class TlsConfig(_Section, frozen=True, kw_only=True):
     """PEM file with the private key."""
     client_ca: str = ""
     """PEM file with the authorities of client certificates; empty asks for none."""
+
+
+class RedisConfig(_Section, frozen=True, kw_only=True):
+    """A Redis or Valkey server (7 or later, or its equal) that several processes keep their limits and breakers in."""
+
+    url: Secret
+    """Such as `redis://127.0.0.1:6379/0`, `rediss://…` for TLS or `unix:///run/redis.sock`; a password belongs into
+    `${NAME}`."""
+    prefix: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "gearshift"
+    """What its keys begin with; processes that share limits have the same."""
+    timeout_s: Annotated[float, Meta(gt=0, le=5)] = 0.25
+    """How long an answer may take before the store counts as away."""
+    slow_s: Annotated[float, Meta(gt=0, le=5)] = 0.05
+    """Three answers in a row that take longer than this, and the store counts as away until it is faster."""
+    connections: Annotated[int, Meta(ge=1, le=64)] = 4
+    """Connections of each process; calls that come together share one round trip."""
+
+
+class SharedConfig(_Section, frozen=True, kw_only=True):
+    """State that several processes or hosts share: limits and breakers."""
+
+    redis: RedisConfig | None = None
+    """Unset, each process keeps its own."""
+    caches: bool = True
+    """Keep answers and vectors there too; their content stands in it as it is. False keeps them in each process."""
+    processes: Annotated[int, Meta(ge=1, le=10_000)] = 1
+    """How many processes share the limits, until they have been counted: what a process's share is then of."""
+    lease_s: Annotated[float, Meta(ge=1, le=600)] = 10.0
+    """How long a place (`concurrency`), or a breaker's probe, of a killed process stays taken."""
+    money_lease: Annotated[float, Meta(ge=0, le=0.5)] = 0.02
+    """Share of what is left of a budget that each process holds ahead, to spend while the store is away."""
+    money_lease_s: Annotated[float, Meta(ge=10, le=86_400)] = 600.0
+    """How long it may spend from that without the store; then it refuses."""
 
 
 class ServerConfig(_Section, frozen=True, kw_only=True):
@@ -519,6 +666,12 @@ class ServerConfig(_Section, frozen=True, kw_only=True):
     """Calls at once; more are RESOURCE_EXHAUSTED."""
     grace_s: Seconds = 30.0
     """How long running calls may go on after a stop was asked for."""
+    notice_s: Annotated[float, Meta(ge=0, le=600)] = 0.0
+    """How long calls are still taken after a stop was asked for, while health already says NOT_SERVING: the time that a
+    balancer needs to see it. 0 refuses at once."""
+    connection_age_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
+    """Age at which a connection is to be replaced by a new one, so that callers that balance by DNS find new hosts; calls
+    that run on it end in peace. 0 keeps it for ever."""
     uvloop: bool = True
     """Run on uvloop where it is installed."""
 
@@ -554,3 +707,5 @@ class Config(_Section, frozen=True, kw_only=True):
     """Who may call."""
     server: ServerConfig = ServerConfig()
     """Where it listens."""
+    shared: SharedConfig = SharedConfig()
+    """State that several processes share."""

@@ -6,6 +6,7 @@ tighten, which is the engine's work.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from gearshift.core.blueprint import ChainPolicy
@@ -28,6 +29,7 @@ def base_policy(config: Config, report: Report) -> ChainPolicy:
         second_look=config.gates.second_look,
         enforce_schema=config.gates.enforce_schema,
         check_coherence=config.gates.check_coherence,
+        coherence=_sorted(config.gates.coherence),
     )
     _check(policy, ("gates",), report)
     return policy
@@ -47,6 +49,7 @@ def merged(base: ChainPolicy, over: ChainPolicyConfig, place: Place, report: Rep
         require_valid=base.require_valid if over.require_valid is None else over.require_valid,
         require_confidence=base.require_confidence if over.require_confidence is None else over.require_confidence,
         second_look=base.second_look if over.second_look is None else over.second_look,
+        coherence=_sorted({**dict(base.coherence), **over.coherence}) if over.coherence else base.coherence,
     )
     if over.min_confidence is not None or over.escalation_threshold is not None:
         _check(policy, place, report)
@@ -61,6 +64,11 @@ def stream_policy(config: StreamConfig) -> StreamPolicy:
         mode=SwitchMode.from_word(config.mode),
         escalate_at_end=config.escalate_at_end,
     )
+
+
+def _sorted(effects: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Give what the checks do as a value that can be a key."""
+    return tuple(sorted(effects.items()))
 
 
 def _check(policy: ChainPolicy, place: Place, report: Report) -> None:

@@ -15,9 +15,11 @@ from gearshift.core.config.hosts import is_secure, url_problem
 from gearshift.core.config.kinds import DIALECTS, KINDS, KindFacts, dialect_of, facts_of, kind_of
 from gearshift.core.config.model import AccountConfig, Config, ProviderConfig
 from gearshift.core.config.problems import Place, Report, suggestion
+from gearshift.core.machines.kinds import watched_kind
 from gearshift.core.provider import Account
 from gearshift.core.words import Sensitivity
 
+_WATCHED = "kinds `ollama` and `embedded`, and dialects `vllm` and `llamacpp` of kind `openai`, are"
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -43,6 +45,8 @@ def _provider(name: str, config: ProviderConfig, report: Report, own_kinds: Coll
         report.error((*place, "dialect"), f"is for kind `openai` only, not `{kind}`")
     if kind != "embedded" and config.embedded is not None:
         report.error((*place, "embedded"), f"is for kind `embedded` only, not `{kind}`")
+    if config.pressure.max_queued is not None and not watched_kind(kind, dialect_of(name, kind, config.dialect)):
+        report.error((*place, "pressure", "max_queued"), f"`{name}` is no machine whose queue can be told; {_WATCHED}")
     for header in config.headers:
         if not _HEADER.fullmatch(header):
             report.error((*place, "headers", header), "is not the name of a header")
@@ -74,6 +78,7 @@ def _provider(name: str, config: ProviderConfig, report: Report, own_kinds: Coll
         cost_per_hour_usd=config.cost_per_hour_usd,
         parallelism=config.parallelism,
         connections=config.connections,
+        pressure=config.pressure,
     )
 
 

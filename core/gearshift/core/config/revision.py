@@ -63,7 +63,11 @@ def config_revision(config: Config) -> str:
         )
         for name, each in config.providers.items()
     }
-    return digest(msgspec.structs.replace(config, providers=providers))
+    redis = config.shared.redis
+    shared = msgspec.structs.replace(
+        config.shared, redis=None if redis is None else msgspec.structs.replace(redis, url="")
+    )
+    return digest(msgspec.structs.replace(config, providers=providers, shared=shared))
 
 
 def _stage(stage: Stage) -> dict[str, object]:

@@ -44,6 +44,7 @@ def _task(
         return None
     if task.chain != task_type.word:
         check_fit(list(chain.stages), task_type, ("chains", chain.name, "stages"), report)
+    _check_cache(task, task_type, sensitivity, chain, place, report)
     _check_served(chain, complexity, sensitivity or Sensitivity.INTERNAL, place, report)
     policy = merged(chain.policy, task.policy, (*place, "policy"), report)
     if report.count > before:
@@ -63,6 +64,7 @@ def _task(
         temperature=task.temperature,
         limits=task.limits,
         definition_hash=task_hash(task_id, task),
+        cache=task.cache,
     )
 
 
@@ -73,6 +75,30 @@ def _chain(task: TaskConfig, chains: Mapping[str, Chain | None], place: Place, r
     elif not task.chain and task.type not in chains:
         report.error((*place, "chain"), f"is missing, and no chain is named `{task.type}` to serve its type")
     return chains.get(task.chain or task.type)
+
+
+def _check_cache(
+    task: TaskConfig,
+    task_type: TaskType,
+    sensitivity: Sensitivity | None,
+    chain: Chain,
+    place: Place,
+    report: Report,
+) -> None:
+    if task.cache is None:
+        return
+    here = (*place, "cache")
+    if task_type is TaskType.EMBED:
+        report.error(here, "keeps answers; vectors are kept without it, see caching.embedding_max_bytes")
+    elif sensitivity is Sensitivity.RESTRICTED:
+        report.error(here, "restricted answers are never kept; leave it out")
+    elif not task.cache.any_temperature and (
+        task.temperature or (task.temperature is None and any(stage.temperature != 0 for stage in chain.stages))
+    ):
+        report.warn(
+            here,
+            "keeps only the answers of callers who set temperature 0: set temperature: 0 for the task, or any_temperature",
+        )
 
 
 def _check_served(

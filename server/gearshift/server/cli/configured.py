@@ -43,7 +43,11 @@ class Configured:
 
 
 def configured(
-    path: str | None, *, use_env_keys: bool = False, changed: Callable[[Config], Config] | None = None
+    path: str | None,
+    *,
+    use_env_keys: bool = False,
+    changed: Callable[[Config], Config] | None = None,
+    catalogue: Catalogue | None = None,
 ) -> Configured:
     """Find, read and build the configuration.
 
@@ -51,11 +55,12 @@ def configured(
         path: the file, or None.
         use_env_keys: without a file, use provider keys that stand in the environment.
         changed: puts what the command line asks into the configuration, also when it is read again.
+        catalogue: models and prices; None is the package's.
 
     Raises:
         ConfigError: it is wrong; one problem a line.
     """
-    catalogue = Catalogue.load()
+    catalogue = Catalogue.load() if catalogue is None else catalogue
     chosen = path or os.environ.get(CONFIG_VARIABLE) or (DEFAULT_FILE if Path(DEFAULT_FILE).exists() else None)
     if chosen is not None:
         file = chosen

@@ -1,0 +1,70 @@
+"""A key for services that are not ours: health and reflection ask nobody who calls.
+
+Rules: wraps a handler when its service is added; whether a key is needed is asked at each call, since keys and switches are
+reloaded in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from gearshift.core.errors import AccessError
+from gearshift.server.access import Access
+from gearshift.server.handlers import Wrap
+from gearshift.server.refusals import Refusals
+from gearshift.server.status import status_of
+
+
+def keyed(access: Callable[[], Access], is_open: Callable[[Access], bool], refusals: Refusals) -> Wrap:
+    """Give what has a service's handlers ask for a key.
+
+    Args:
+        access: gives the keys in force.
+        is_open: tells whether they leave this service open.
+        refusals: told of calls without a right key.
+    """
+
+    async def check(context: Any) -> None:
+        keys = access()
+        if is_open(keys):
+            return
+        try:
+            keys.caller(context.invocation_metadata())
+        except AccessError as error:
+            refusals.note(context.peer(), error)
+            status = status_of(error)
+            context.set_trailing_metadata(status.metadata)
+            await context.abort(status.code, status.message)
+
+    def wrap(service: str, handler: Any) -> Any:
+        inner = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+
+        async def unary(request: Any, context: Any) -> Any:
+            await check(context)
+            return await inner(request, context)
+
+        async def streaming(request: Any, context: Any) -> Any:
+            await check(context)
+            answer = inner(request, context)
+            if not hasattr(answer, "__aiter__"):
+                await answer
+                return
+            async for message in answer:
+                yield message
+
+        maker = _MAKERS[bool(handler.request_streaming), bool(handler.response_streaming)]
+        made = streaming if handler.response_streaming else unary
+        return maker(made, handler.request_deserializer, handler.response_serializer)
+
+    return wrap
+
+
+_MAKERS: dict[tuple[bool, bool], Callable[..., Any]] = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
