@@ -19,7 +19,7 @@ import anyio
 import msgspec
 
 from bench.faults.process import Process, free_port
-from bench.faults.table import ROWS
+from bench.faults.table import ROWS, mark_of
 from bench.faults.work import DOCUMENT, GONE, PRIMARY, SECONDARY, TEXTS
 
 INPUT_USD = {PRIMARY: Decimal("0.15"), GONE: Decimal("0.15"), SECONDARY: Decimal(3)}
@@ -91,12 +91,12 @@ def plan(seed: int, usage: str) -> dict[str, object]:
     Args:
         usage: when tokens are counted: at the `end`, `cumulative` or `none`.
     """
-    markers = sorted({fault for row in ROWS for mode in row.modes for fault in row.faults(mode)})
+    faults = sorted({fault for row in ROWS for mode in row.modes for fault in row.faults(mode)})
     common = {"wire": "openai", "usage": usage, "latency": {"first_token_ms": FIRST_TOKEN_MS, "token_ms": TOKEN_MS}}
     providers: dict[str, dict[str, object]] = {
         name: {**common, "models": {wire_model(name): {"prices": _prices(name)}}} for name in (PRIMARY, SECONDARY, GONE)
     }
-    providers[PRIMARY]["faults"] = [{"fault": each, "contains": f"[[{each}]]"} for each in markers]
+    providers[PRIMARY]["faults"] = [{"fault": each, "contains": mark_of(each)} for each in faults]
     providers[GONE] |= {"port": 0, "down": True}
     answers = [{"provider": name, "text": text, "json": DOCUMENT} for name, text in TEXTS.items()]
     return {"seed": seed, "providers": providers, "answers": answers}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from zlib import crc32
 
 from bench.faults.work import MODES, Mode, answer_tokens
 
@@ -55,7 +56,12 @@ class Row:
     def marker(self, mode: Mode, seed: int, number: int) -> str:
         """Give what the run's prompt holds."""
         fault = self.drawn(mode, seed, number)
-        return f"[[{fault}]]" if fault else ""
+        return mark_of(fault) if fault else ""
+
+
+def mark_of(fault: str) -> str:
+    """Give a fault's mark: no words, since a prompt that speaks of a language makes answers in others lawful."""
+    return f"[[{crc32(fault.encode()):08x}]]"
 
 
 NO_FAULT = Row(name="no fault", means="the provider is healthy")
