@@ -1,7 +1,7 @@
-"""Limits, breakers and the ledger under load: python -m bench.load PART [options].
+"""Limits, breakers, the ledger and the whole service under load: python -m bench.load PART [options].
 
 Rules: a part is a module of this folder with `configure(parser)` and `run(arguments) -> Lines`; every line says what was
-measured, what it must be, and whether it is.
+measured, what it must be, and whether it is. `all` runs every part and writes their page.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import sys
 from pathlib import Path
 
 PARTS = sorted(
-    each.stem for each in Path(__file__).parent.glob("*.py") if each.stem not in ("__main__", "lines") and each.stem[0] != "_"
+    each.stem
+    for each in Path(__file__).parent.glob("*.py")
+    if each.stem not in ("__main__", "lines") and each.stem[0] != "_"
 )
 
 
@@ -24,7 +26,7 @@ def main() -> int:
     for name in PARTS:
         part = importlib.import_module(f"bench.load.{name}")
         if hasattr(part, "configure"):
-            part.configure(commands.add_parser(name, help=(part.__doc__ or "").splitlines()[0]))
+            part.configure(commands.add_parser(name, help=(part.__doc__ or "").splitlines()[0].replace("%", "%%")))
     arguments = parser.parse_args()
     lines = importlib.import_module(f"bench.load.{arguments.part}").run(arguments)
     print("| what | must be | measured | |")

@@ -1,6 +1,8 @@
 """(a) Bare grpc.aio: the same messages, no upstream, no code between; the limit of what grpc.aio can do.
 
-python -m bench.speed.echo PORT
+python -m bench.speed.echo PORT [shared]
+
+Shared: several processes listen on the port.
 """
 
 from __future__ import annotations
@@ -36,9 +38,9 @@ class Echo(router_pb2_grpc.RouterServiceServicer):
             await context.write(router_pb2.StreamRouteResponse(events=[stream_pb2.Event(delta=delta)]))
 
 
-async def serve(port: int) -> None:
+async def serve(port: int, *, shared: bool) -> None:
     """Serve until killed."""
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    server = grpc.aio.server(options=[("grpc.so_reuseport", int(shared))])
     router_pb2_grpc.add_RouterServiceServicer_to_server(Echo(), server)  # type: ignore[abstract] # pyright: ignore[reportAbstractUsage]
     server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
@@ -47,4 +49,4 @@ async def serve(port: int) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1])))
+    uvloop.run(serve(int(sys.argv[1]), shared="shared" in sys.argv))

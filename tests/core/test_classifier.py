@@ -2,13 +2,16 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gearshift.core.classifier import TaskClassifier
 from gearshift.core.classifier import features as features_module
-from gearshift.core.classifier.features import HEAD, TAIL, features_of, tokens_of
-from gearshift.core.classifier.weights import format_weights, parse_weights
+from gearshift.core.classifier.features import HEAD, TAIL, features_of, steps_of, tokens_of
+from gearshift.core.classifier.linear import LinearModel, softmax
+from gearshift.core.classifier.weights import UNIT, format_weights, pack, parse_weights, unpack
 
-WEIGHTS = Path(features_module.__file__).with_name("weights.tsv")
+FILES = [Path(features_module.__file__).with_name(name) for name in ("type.tsv", "complexity.tsv")]
 CLASSIFIER = TaskClassifier.load()
 
 
@@ -69,9 +72,62 @@ def test_probabilities_are_sorted_and_sum_to_one() -> None:
     assert len(probabilities) == 5
 
 
-def test_complexity_is_never_guessed() -> None:
-    guess = CLASSIFIER.guess("Prove that there are infinitely many primes, step by step.")
+@pytest.mark.parametrize(
+    ("text", "task_type"),
+    [
+        pytest.param("get name, date, total from this invoice as json", "extract", id="terse"),
+        pytest.param("triage this ticket: my invoice is wrong", "classify", id="developer"),
+        pytest.param("Which persons does the text mention?\n\nText: Ann met Bob in Rome.", "extract", id="a question"),
+        pytest.param("The service was awful.\n\nIs this review positive or negative?", "classify", id="text first"),
+        pytest.param(
+            "### Instruction:\nTranslate the sentence to French.\n\n### Input:\nGood morning.\n\n### Response:",
+            "generate",
+            id="template",
+        ),
+        pytest.param(
+            "Is the comment toxic? Answer yes or no.\n\nInput: you fool\nOutput: yes\n\nInput: thank you\nOutput:",
+            "classify",
+            id="few-shot",
+        ),
+        pytest.param("Given a question, retrieve passages that answer it", "embed", id="retrieval"),
+        pytest.param("If 3 workers need 4 days, how many days do 6 workers need?", "reason", id="word problem"),
+    ],
+)
+def test_the_style_of_a_prompt_does_not_matter(text: str, task_type: str) -> None:
+    assert CLASSIFIER.guess(text).task_type == task_type
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Classify the sentiment of this review as positive or negative: the food was great",
+        "Extract the name and the date from the invoice as JSON.",
+        "Summarize this article",
+    ],
+)
+def test_the_complexity_of_simple_work_is_not_raised(text: str) -> None:
+    guess = CLASSIFIER.guess(text)
     assert (guess.complexity, guess.complexity_confidence) == (None, 0.0)
+
+
+def test_a_puzzle_is_more_complex_than_a_sum() -> None:
+    puzzle = (
+        "There are 4 houses in a row, numbered 1 on the left to 4 on the right. There is one person living in each "
+        "house. Each person has a different favourite drink, pet and colour. Clue(s): the person who drinks tea is "
+        "directly left of the cat owner. What is the number of the house of the dog owner? choice: 1, 2, 3, 4"
+    )
+    assert mean_level(puzzle) > mean_level("Tom has 3 apples and buys 5 more. How many apples does he have?")
+
+
+def mean_level(text: str) -> float:
+    levels = CLASSIFIER.complexity_of(text)
+    assert sum(share for _, share in levels) == pytest.approx(1)
+    return sum(place * share for place, (_, share) in enumerate(levels))
+
+
+def test_steps_count_quantities_not_letters() -> None:
+    assert steps_of(tokens_of("blue " * 90)) == []
+    assert steps_of(tokens_of("3 apples and 5 pears")) == ["@01", "@02"]
 
 
 @pytest.mark.parametrize("padding", [2_000, 200_000])
@@ -98,27 +154,48 @@ def test_the_sums_of_the_densest_text_fit_their_fields(unit: str) -> None:
     assert sum(share for _, share in guess.probabilities) == pytest.approx(1 if guess.probabilities else 0)
 
 
-def test_the_packed_sum_is_the_plain_sum() -> None:
-    weights = parse_weights(WEIGHTS.read_text("utf-8"))
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
+def test_the_packed_sum_is_the_plain_sum(file: Path) -> None:
+    weights = parse_weights(file.read_text("utf-8"))
     text = "Extract the names and the dates from the text below, and write them as JSON.\n\nText: I met Ann in 1999."
-    rows = [weights.features[each] for each in features_of(tokens_of(text)) if each in weights.features]
-    length = (sum(row[-1] for row in rows) * 0.01) ** 0.5
-    scores = {
-        word: (sum(row[place] for row in rows) / length + weights.bias[place]) * 0.01 / weights.temperature
-        for place, word in enumerate(weights.classes)
-    }
-    best, second = CLASSIFIER.guess(text).probabilities[:2]
-    assert best[0] == max(scores, key=lambda word: scores[word])
-    assert best[1] / second[1] == pytest.approx(2.718281828459045 ** (scores[best[0]] - scores[second[0]]))
+    features = features_of(tokens_of(text))
+    count = len(weights.outputs)
+    rows = [unpack(weights.features[each], count + 1) for each in features if each in weights.features]
+    length = (sum(row[-1] for row in rows) * UNIT) ** 0.5
+    expected = [
+        (sum(row[place] for row in rows) / length + weights.bias[place]) * UNIT / weights.temperature
+        for place in range(count)
+    ]
+    assert LinearModel(weights).scores(features) == pytest.approx(expected)
 
 
-def test_weights_survive_writing_and_reading() -> None:
-    text = WEIGHTS.read_text("utf-8")
+@given(st.lists(st.integers(-(2**22), 2**22), min_size=1, max_size=10))
+def test_numbers_survive_packing(row: list[int]) -> None:
+    assert unpack(pack(row), len(row)) == tuple(row)
+
+
+def test_softmax_bears_any_scores() -> None:
+    assert softmax([1000.0, -1000.0]) == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
+def test_weights_survive_writing_and_reading(file: Path) -> None:
+    text = file.read_text("utf-8")
     assert format_weights(parse_weights(text)) == text
 
 
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
+def test_no_text_can_overflow_a_field(file: Path) -> None:
+    weights = parse_weights(file.read_text("utf-8"))
+    densest = 2 * (HEAD + TAIL)  # a token and a pair for each character
+    rows = [unpack(packed, len(weights.outputs) + 1) for packed in weights.features.values()]
+    for place in range(len(weights.outputs) + 1):
+        highest = sorted((abs(row[place]) for row in rows), reverse=True)
+        assert sum(highest[:densest]) < 2**23
+
+
 def test_weights_are_below_a_megabyte() -> None:
-    assert WEIGHTS.stat().st_size < 1_000_000
+    assert sum(file.stat().st_size for file in FILES) < 1_000_000
 
 
 def test_weights_of_another_format_are_refused() -> None:

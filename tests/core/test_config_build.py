@@ -641,3 +641,25 @@ def test_hashes_are_the_same_in_every_process() -> None:
     first, second = (built(task_of("output: {labels: [a, b]}")) for _ in range(2))
     assert first.revision == second.revision
     assert len(first.revision) == 64
+
+
+def test_a_queue_that_cannot_be_told_limits_nothing() -> None:
+    text = "providers: {anthropic: {api_key: k, pressure: {max_queued: 3}}}"
+    assert "`anthropic` is no machine whose queue can be told" in problems_of(text)
+
+
+@pytest.mark.parametrize("provider", ["ollama: {", "vllm: {", "llamacpp: {", "embedded: {"])
+def test_the_queue_of_a_machine_may_be_limited(provider: str) -> None:
+    made = built(f"providers: {{{provider}pressure: {{max_queued: 3, interval_s: 1}}}}}}")
+    (spec,) = made.providers.values()
+    assert (spec.pressure.max_queued, spec.pressure.interval_s) == (3, 1)
+
+
+def test_weights_of_an_order_that_is_written_are_told_to_have_no_effect() -> None:
+    stages = "stages: [{provider: ollama, model: 'llama3.1:8b'}]"
+    text = "providers: {ollama: {}}\nchains: {x: {adaptive: {probe_share: 0.1}, order: ORDER, STAGES}}"
+    text = text.replace("STAGES", stages)
+    for order, count in (("written", 1), ("adaptive", 0)):
+        made = built(text.replace("ORDER", order))
+        assert sum("without `order: adaptive`" in each for each in made.warnings) == count
+        assert made.chains["x"].weights.probe_share == 0.1

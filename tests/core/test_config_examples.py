@@ -241,3 +241,24 @@ def test_the_starting_files_comments_are_right_when_they_are_taken_in() -> None:
     assert set(blueprint.providers) == {"embedded", "ollama", "anthropic", "groq", "own-gpu"}
     assert "my-model" in blueprint.config.models
     assert blueprint.config.access.tenants["web"].limits.usd_per_day == 5
+
+
+def test_the_tenants_of_the_example_are_what_their_comments_say() -> None:
+    env = {**ENV, "ANTHROPIC_DIRECT_API_KEY": "k"}
+    blueprint = build(load_config(EXAMPLES / "tenants.yaml", env), Catalogue.load())
+    assert blueprint.warnings == ()
+    access = blueprint.config.access
+    assert access.keys_file and not access.open_reflection
+    web, batch, clinic = (access.tenants[name] for name in ("web", "batch", "clinic"))
+    assert web.on_exhausted in blueprint.chains and batch.on_exhausted == "stop"
+    assert web.limits.usd_per_day is not None and web.limits.usd_per_month is not None
+    # Each may send its tasks somewhere: somebody is cleared for them and open to the tenant.
+    for tenant in (batch, clinic):
+        for name in tenant.tasks:
+            task = blueprint.tasks[name]
+            sensitivity = max(task.sensitivity or Sensitivity.INTERNAL, Sensitivity.from_word(tenant.sensitivity_floor))
+            assert sensitivity <= Sensitivity.from_word(tenant.clearance)
+            assert any(
+                stage.provider.name in tenant.providers and stage.provider.clearance >= sensitivity
+                for stage in task.chain.stages
+            )

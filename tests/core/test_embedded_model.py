@@ -53,6 +53,9 @@ from gearshift.core.embedded.wire import (
 from gearshift.core.errors import EmbeddedModelError
 from gearshift.core.events import TextDelta
 from gearshift.core.failures import ProviderFailure
+from gearshift.core.machines.kinds import question_url
+from gearshift.core.machines.pressure import Pressure
+from gearshift.core.machines.watch import Watch
 from gearshift.core.provider import Chunk
 from gearshift.core.request import JsonOutput, LabelOutput, Parameters, user
 from gearshift.core.words import FailureKind, FinishReason
@@ -539,3 +542,14 @@ def is_running(pid: int) -> bool:
     except OSError:
         return False
     return state != "Z"
+
+
+async def test_it_says_how_many_calls_run_and_wait(model: EmbeddedModel) -> None:
+    pressure = Pressure("embedded", "default", "llamacpp", 2)
+    pressure.url, pressure.interval_s = question_url("llamacpp", model.base_url), 5.0
+    watch = Watch(lambda: [pressure])
+    with anyio.fail_after(30):
+        async with watch.running():
+            await watch.look(patience_s=20)
+    assert pressure.error == ""
+    assert (pressure.reading.running, pressure.reading.queued) == (0, 0)

@@ -11,7 +11,7 @@ from tests.support.ledger_killed import run_and_kill
 from tests.support.postgres_server import postgres_server
 
 KILLS = 3
-LOST_MS, STALLED_MS = 50, 500
+LOST_MS = 50
 
 
 def check(store: str, durability: str) -> None:
@@ -24,10 +24,11 @@ def check(store: str, durability: str) -> None:
         assert (killed.doubled, killed.integrity) == (0, "ok")
         if durability == "sync":
             assert killed.missing == 0
-        lost_ms.append(killed.lost_ms)
-    # A machine that does much else may stop a process for a moment; the bench, on one that does not, has the bound for all.
+        # What this machine did not let the child run is none of the ledger's.
+        lost_ms.append(killed.lost_ms - killed.stalled_ms)
     assert sorted(lost_ms)[KILLS // 2] <= LOST_MS
-    assert max(lost_ms) <= STALLED_MS
+    # A machine that does much else may keep the writer alone from running for a moment: the bench has the bound for all.
+    assert max(lost_ms) <= 2 * LOST_MS
 
 
 @pytest.mark.parametrize("durability", ["sync", "async"])

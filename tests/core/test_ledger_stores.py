@@ -140,6 +140,20 @@ def test_commit_that_is_tried_again_writes_no_row_twice(new_store: MakeStore) ->
     other.close()
 
 
+def test_commits_of_any_size_hold_each_row_once(new_store: MakeStore) -> None:
+    store = opened(new_store())
+    sizes = (1, 2, 3, 27, 255, 256, 257, 600)
+    first = 0
+    for size in sizes:
+        items = [rows(f"s{size}-{number}")[0] for number in range(size)]
+        assert store.write(items, first) == store.write(items, first) == 0
+        first += size
+    store.close()
+    with new_store().session() as session:
+        found = session.rows("SELECT request_id FROM attempts ORDER BY id")
+    assert [name for (name,) in found] == [f"s{size}-{number}" for size in sizes for number in range(size)]
+
+
 def test_bad_row_takes_no_other_with_it(new_store: MakeStore) -> None:
     store = opened(new_store())
     bad = structs.replace(attempt(), account="\ud800")

@@ -303,8 +303,16 @@ def test_the_same_timeline_has_the_same_verdicts(
 async def _compare(url: str, limits: LimitsConfig, steps: list[tuple[str, int, int]]) -> None:
     clock = _Clock()
     prefix = f"h{next(_PREFIXES)}"
+    # Places are leases that a running process keeps by its own clock, which this one does not follow.
     async with shared_store(
-        url, prefix=prefix, clock_us=clock, epoch_offset=_BASE, slow_s=2.0, timeout_s=2.0, money_lease=0.0
+        url,
+        prefix=prefix,
+        clock_us=clock,
+        epoch_offset=_BASE,
+        slow_s=2.0,
+        timeout_s=2.0,
+        lease_s=86_400.0,
+        money_lease=0.0,
     ) as store:
         local = _of_epoch(buckets_of(limits, clock.now))
         shared = store.buckets("tenant", "acme", limits, clock.now)

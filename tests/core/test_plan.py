@@ -14,11 +14,12 @@ from gearshift.core.admission import Admission, Guard
 from gearshift.core.blueprint import Stage
 from gearshift.core.catalogue import Feature
 from gearshift.core.estimate import Estimator
+from gearshift.core.experience import Experience
 from gearshift.core.failures import BreakerCount
 from gearshift.core.plan import Caps, Needs, Plan, needs_of, not_allowed, plan
 from gearshift.core.request import Image, JsonOutput, LabelOutput, Message, Text, Tool
 from gearshift.core.resolve import Resolved, resolve
-from gearshift.core.words import Complexity, Role, Sensitivity, TaskType
+from gearshift.core.words import AttemptOutcome, Complexity, Role, Sensitivity, TaskType
 from tests.support.blueprints import ALL_FEATURES, blueprint, stage
 from tests.support.changed import changed
 from tests.support.engine import request
@@ -40,6 +41,7 @@ class Planner:
     ) -> None:
         self.stages = stages
         self.admission = Admission()
+        self.experience = Experience()
         call = request(**task)  # type: ignore[arg-type]
         made = blueprint(*stages, adaptive=adaptive)
         made = changed(made, capability_matrix=dict.fromkeys(made.capability_matrix, default_complexity))
@@ -50,11 +52,23 @@ class Planner:
         return lambda each: self.admission.state_of(each, 0.0)
 
     def plan(self, wanted: Needs | None = None, caps: Caps = _FREE, chance: float = 0.5) -> Plan:
-        return plan(self.resolved, wanted or needs(), caps, Estimator(), self.guard_of, _AT, 0.0, chance)
+        return plan(
+            self.resolved,
+            wanted or needs(),
+            caps,
+            Estimator(),
+            self.guard_of,
+            _AT,
+            0.0,
+            chance,
+            experience=self.experience,
+        )
 
-    def measured(self, each: Stage, *, attempts: int, accepted: int) -> None:
-        figures = self.guard_of(each).figures
-        figures.attempts, figures.accepted, figures.poor = attempts, accepted, attempts - accepted
+    def measured(self, each: Stage, *, attempts: int, accepted: int, failed: int = 0) -> None:
+        chain, kind, at = self.resolved.chain.name, self.resolved.resolution.type, _AT.timestamp()
+        outcomes = ((AttemptOutcome.ACCEPTED, accepted), (AttemptOutcome.FAILED, failed))
+        poor = (AttemptOutcome.POOR, attempts - accepted - failed)
+        self.experience.seed((chain, each.provider.name, each.model.id), kind, (*outcomes, poor), at)
 
 
 def positions(planned: Plan) -> list[int]:

@@ -237,7 +237,18 @@ def exposed() -> dict[str, tuple[str, tuple[str, ...]]]:
     for family in metrics.registry.collect():
         name = f"{family.name}_total" if family.type == "counter" else family.name
         found[name] = (family.type, tuple(label for label in family.samples[0].labels if label != "le"))
-    gauges = re.findall(r'metrics\.gauge\("(\w+)"', (ROOT / "server/gearshift/server/app.py").read_text("utf-8"))
+    wired = (ROOT / "server/gearshift/server/app.py").read_text("utf-8")
+    gauges = re.findall(r'metrics\.gauge\("(\w+)"', wired)
+    for way, name, labels in re.findall(r'metrics\.(counts|levels)\(\s*"(\w+)",\s*"[^"]*",\s*\(([^)]*)\)', wired):
+        counted = way == "counts"
+        kept = tuple(re.findall(r'"(\w+)"', labels))
+        found[f"{name}_total" if counted else name] = ("counter" if counted else "gauge", kept)
+    for file, name, labels in (
+        ("own_machines.py", r'"(gearshift_machine_\w+)"', ("provider", "account")),
+        ("workers/supervisor.py", r'Sample\("(gearshift_worker_\w+)"', ("worker",)),
+    ):
+        for each in re.findall(name, (ROOT / "server/gearshift/server" / file).read_text("utf-8")):
+            found[each] = ("counter" if each.endswith("_total") else "gauge", labels)
     return {**found, **{name: ("gauge", ()) for name in gauges}}
 
 

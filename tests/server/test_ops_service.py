@@ -353,15 +353,21 @@ async def test_reload_puts_a_changed_file_in_force_and_keeps_the_last_good_one(t
         ("caching: {ttl_minutes: 1}", "caching"),
     ],
 )
-async def test_reload_refuses_what_needs_a_restart(tmp_path: Path, more: str, section: str) -> None:
+async def test_reload_keeps_what_needs_a_restart_and_says_so(tmp_path: Path, more: str, section: str) -> None:
     path = config_file(tmp_path / "gearshift.yaml", one_openai(NOWHERE))
     async with running_server(from_yaml(path.read_text()), read=reader(path)) as server:
-        before = (await server.ops.GetStatus(ops_pb2.GetStatusRequest())).config_revision
+        before = server.app.router.blueprint.config
         config_file(path, one_openai(NOWHERE, more=more))
-        code, details = await refused(server.ops.Reload(ops_pb2.ReloadRequest()))
-        assert code is grpc.StatusCode.FAILED_PRECONDITION
-        assert details.startswith(f"{section}: ") and "restart the service to change it" in details
-        assert (await server.ops.GetStatus(ops_pb2.GetStatusRequest())).config_revision == before
+        assert not (await server.ops.Reload(ops_pb2.ReloadRequest())).changed
+        # The rest of the file comes into force; what is fixed stays as it is.
+        config_file(path, one_openai(NOWHERE, more=f"{more}\ntasks: {{strict: true}}"))
+        assert (await server.ops.Reload(ops_pb2.ReloadRequest())).changed
+        after = server.app.router.blueprint.config
+        assert after.tasks.strict
+        assert getattr(after, section) == getattr(before, section)
+        status = await server.ops.GetStatus(ops_pb2.GetStatusRequest())
+        (told,) = [each for each in status.warnings if each.startswith(f"{section}: ")]
+        assert "restart the service to change it" in told
 
 
 async def test_reload_without_a_file_says_so() -> None:

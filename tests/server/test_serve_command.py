@@ -14,6 +14,7 @@ import anyio
 import pytest
 
 from gearshift.core.errors import ConfigError, LedgerError
+from gearshift.server import app
 from gearshift.server.cli import serve
 from gearshift.server.cli.configured import CONFIG_VARIABLE, Configured, configured
 from gearshift.server.cli.serve import COMMAND, asked_of
@@ -101,7 +102,7 @@ async def hanging_app(*_arguments: Any, **_options: Any) -> AsyncGenerator[None]
 async def test_stop_during_the_start_ends_the_start(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(serve, "running_app", hanging_app)
+    monkeypatch.setattr(app, "running_app", hanging_app)
     found = Configured(blueprint=of_stages(stage(0)), source="a test", notices=("a notice",), read=None)
     with anyio.fail_after(BOUND_S):
         await serve._serve(found)  # pyright: ignore[reportPrivateUsage]

@@ -479,7 +479,7 @@ def test_whole_answer_leaves_no_field_of_the_wire_empty() -> None:
     assert set_paths(given) == paths_of(answer_pb2.Answer.DESCRIPTOR)
     attempt = given.completion.attempts[0]
     assert attempt.cost_usd == "0.0125"
-    assert attempt.failure == answer_pb2.FAILURE_KIND_MODEL_NOT_FOUND
+    assert attempt.failure == answer_pb2.FAILURE_KIND_OVERRUN
     assert given.completion.label_probabilities == {"key": 0.5}
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -105,11 +105,13 @@ def envoy_program() -> str:
 
 
 @asynccontextmanager
-async def envoy_proxy(services: Sequence[str], folder: Path) -> AsyncGenerator[EnvoyProxy]:
-    """Run an Envoy over services, given as `host:port`, while the block runs."""
+async def envoy_proxy(
+    services: Sequence[str], folder: Path, added: Mapping[str, Any] | None = None
+) -> AsyncGenerator[EnvoyProxy]:
+    """Run an Envoy over services, given as `host:port`, while the block runs; `added` goes into its cluster."""
     program = envoy_program()
     config, log = folder / "envoy.yaml", folder / "envoy.log"
-    config.write_text(yaml.safe_dump(over(services)))
+    config.write_text(yaml.safe_dump(over(services, added or {})))
     with log.open("wb") as sink:
         process = subprocess.Popen(  # noqa: ASYNC220  # it returns at once
             [
@@ -129,7 +131,7 @@ async def envoy_proxy(services: Sequence[str], folder: Path) -> AsyncGenerator[E
             process.wait(10)
 
 
-def over(services: Sequence[str]) -> dict[str, Any]:
+def over(services: Sequence[str], added: Mapping[str, Any]) -> dict[str, Any]:
     """Give the shipped configuration with these services and free ports."""
     config: dict[str, Any] = yaml.safe_load(SHIPPED.read_text())
     config["admin"]["address"]["socket_address"]["port_value"] = 0
@@ -138,9 +140,10 @@ def over(services: Sequence[str]) -> dict[str, Any]:
     cluster = config["static_resources"]["clusters"][0]
     for name in ("dns_refresh_rate", "respect_dns_ttl"):
         del cluster[name]
-    cluster["type"] = "STATIC"
+    cluster.update(added, type="STATIC")
     split = [each.rpartition(":") for each in services]
     cluster["load_assignment"]["endpoints"][0]["lb_endpoints"] = [
-        {"endpoint": {"address": {"socket_address": {"address": host, "port_value": int(port)}}}} for host, _, port in split
+        {"endpoint": {"address": {"socket_address": {"address": host, "port_value": int(port)}}}}
+        for host, _, port in split
     ]
     return config

@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -116,13 +116,9 @@ async def billed_calls(
     chance = random.Random(seed)
     bill = Bill(calls)
     entries: dict[str, list[Entry]] = defaultdict(list)
-    async with running_simulator(parse_plan(_plan()), seed=seed) as simulator:
+    async with running_simulator(parse_plan(billed_plan()), seed=seed) as simulator:
         urls = simulator.base_urls
-        prices = {
-            name: f"{{input_usd: {given}, output_usd: {made}, cache_read_usd: {read}}}"
-            for name, (given, made, read) in _MODELS.items()
-        }
-        blueprint = from_yaml(_CONFIG.format(**urls, **prices))
+        blueprint = from_yaml(billed_config(urls))
         async with SqliteLedger(str(path)) as ledger:
             observer = LedgerObserver(ledger, track_fallback_costs=True)
             async with Router(blueprint, observers=[observer], seed=seed) as router:
@@ -142,20 +138,20 @@ async def billed_calls(
                     if told is not None:
                         told(f"{min(start + _CHUNK, calls)} of {calls} calls")
             await ledger.flush()
-    _compare(bill, path, entries)
+    compare_bill(bill, path, entries)
     return bill
 
 
 async def _caller(router: Router, numbers: Iterator[int], chance: random.Random) -> None:
     for number in numbers:
-        asked = request(_prompt(number), request_id=f"c{number}", task_id=f"task-{number % 5}")
+        asked = request(billed_prompt(number), request_id=f"c{number}", task_id=f"task-{number % 5}")
         try:
             if number % 4 == 0:
                 await router.route(asked)
                 continue
             leaves_after = chance.randrange(1, 12) if number % 10 == 3 else None
             streamed = request(
-                _prompt(number), request_id=f"c{number}", task_id=f"task-{number % 5}", stream=StreamPolicy()
+                billed_prompt(number), request_id=f"c{number}", task_id=f"task-{number % 5}", stream=StreamPolicy()
             )
             read = 0
             async with aclosing(router.stream(streamed)) as stream:
@@ -167,11 +163,22 @@ async def _caller(router: Router, numbers: Iterator[int], chance: random.Random)
             continue  # the chain came to its end: its attempts have their rows
 
 
-def _prompt(number: int) -> str:
+def billed_config(urls: Mapping[str, str]) -> str:
+    """Give the configuration of a service on these providers."""
+    prices = {
+        name: f"{{input_usd: {given}, output_usd: {made}, cache_read_usd: {read}}}"
+        for name, (given, made, read) in _MODELS.items()
+    }
+    return _CONFIG.format(**urls, **prices)
+
+
+def billed_prompt(number: int) -> str:
+    """Give the prompt of a call, by which it is found again."""
     return f"Reader {number} asks what a gearbox is for. {'Please be patient with me. ' * (number % 7)}"
 
 
-def _plan() -> str:
+def billed_plan() -> str:
+    """Give the simulator's plan."""
     providers: list[str] = []
     for name, wire, model in (
         ("cheap", "openai", "small"),
@@ -193,7 +200,8 @@ def _plan() -> str:
     return "\n".join(["providers:", *providers, "answers:", "  - {words: 40}"])
 
 
-def _compare(bill: Bill, path: Path, entries: dict[str, list[Entry]]) -> None:
+def compare_bill(bill: Bill, path: Path, entries: Mapping[str, Sequence[Entry]]) -> None:
+    """Fill the bill in from a ledger's file and the simulator's entries by their keys."""
     with closing(sqlite3.connect(path)) as database:
         found = database.execute(
             "SELECT request_id, model, number, usage_source, cost_pico, input_tokens, output_tokens, cache_read_tokens, "
@@ -207,7 +215,7 @@ def _compare(bill: Bill, path: Path, entries: dict[str, list[Entry]]) -> None:
         bill.ledger_usd += from_pico(pico or 0)
         turn = turns[name, model]
         turns[name, model] += 1
-        key = Draws(model, False, "", _prompt(int(name[1:])), "").hex(16)
+        key = Draws(model, False, "", billed_prompt(int(name[1:])), "").hex(16)
         booked = sorted(entries.get(key, ()), key=lambda entry: entry.repeat)
         entry = booked[turn] if turn < len(booked) else None
         side = bill.sides[source]

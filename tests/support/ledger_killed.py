@@ -15,14 +15,17 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import anyio
 
 _ROOT = Path(__file__).resolve().parents[2]
 _START_S = 20.0
+_MOMENT_S = 0.005
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +36,8 @@ class Killed:
         acknowledged: calls that were told to their caller.
         missing: those of them without a row.
         lost_ms: how long before the kill the oldest of them was told; 0 when none is missing.
+        stalled_ms: how much of that time the child was silent for more than 5 ms at a time: this machine did not let it run,
+            and nobody could have written.
         rows / doubled: rows of the child, and how many of them stand there twice.
         integrity: what SQLite's check says, "ok" for PostgreSQL.
 
@@ -41,6 +46,7 @@ class Killed:
     acknowledged: int
     missing: int
     lost_ms: float
+    stalled_ms: float
     rows: int
     doubled: int
     integrity: str
@@ -110,10 +116,17 @@ def _read(store: str, prefix: str, acknowledged: dict[str, float], killed_at: fl
         acknowledged=len(acknowledged),
         missing=len(missing),
         lost_ms=max(0.0, (killed_at - min(missing)) * 1000) if missing else 0.0,
+        stalled_ms=_silence(acknowledged.values(), min(missing), killed_at) * 1000 if missing else 0.0,
         rows=len(found),
         doubled=len(found) - len(set(found)),
         integrity=integrity,
     )
+
+
+def _silence(told_at: Iterable[float], since: float, until: float) -> float:
+    """Give how long nothing was told in a period, beyond a moment each time, seconds."""
+    times = sorted([since, *(at for at in told_at if since < at < until), until])
+    return sum(max(0.0, later - earlier - _MOMENT_S) for earlier, later in pairwise(times))
 
 
 def _numbers(name: str) -> tuple[int, ...]:

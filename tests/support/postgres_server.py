@@ -50,6 +50,7 @@ class PostgresServer:
     folder: Path
     programs: Path
     port: int
+    addresses: tuple[str, ...] = ()
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -62,7 +63,8 @@ class PostgresServer:
     def start(self) -> None:
         """Start it and wait until it answers."""
         log = (self.folder / "log").open("ab")
-        command = [str(self.programs / "postgres"), "-D", str(self.folder / "data"), "-h", "127.0.0.1"]
+        command = [str(self.programs / "postgres"), "-D", str(self.folder / "data")]
+        command += ["-h", ",".join(("127.0.0.1", *self.addresses))]
         command += ["-p", str(self.port), "-k", str(self.folder), "-c", "fsync=off"]
         with log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, **_as_postgres())  # type: ignore[call-overload]
@@ -107,18 +109,20 @@ class PostgresServer:
 
 
 @contextmanager
-def postgres_server() -> Generator[PostgresServer]:
-    """Run a server with an empty database while the block runs."""
+def postgres_server(*addresses: str) -> Generator[PostgresServer]:
+    """Run a server with an empty database while the block runs; it listens on these addresses of a test's network too."""
     programs = postgres_bin()
     # Not pytest's folder, which is root's alone; and short, for the Unix socket's path.
     folder = Path(tempfile.mkdtemp(prefix="gearshift-pg-"))
-    server = PostgresServer(folder, programs, _free_port())
+    server = PostgresServer(folder, programs, _free_port(), addresses)
     try:
         if os.getuid() == 0:
             os.chown(folder, pwd.getpwnam(_USER).pw_uid, grp.getgrnam(_USER).gr_gid)
         command = [str(programs / "initdb"), "-D", str(folder / "data"), "-U", _USER, "-A", "trust", "-N"]
         command += ["--encoding=UTF8", "--locale=C"]
         subprocess.run(command, check=True, capture_output=True, cwd=folder, **_as_postgres())  # type: ignore[call-overload]
+        with (folder / "data" / "pg_hba.conf").open("a") as allowed:
+            allowed.writelines(f"host all all {address}/24 trust\n" for address in addresses)
         server.start()
         server.run(f"CREATE DATABASE {_NAME}", "postgres")
         yield server

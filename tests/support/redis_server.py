@@ -27,8 +27,9 @@ _STARTS_IN_S = 10.0
 class RedisServer:
     """A running redis-server (or valkey-server)."""
 
-    def __init__(self, program: str, folder: str) -> None:
+    def __init__(self, program: str, folder: str, addresses: tuple[str, ...] = ()) -> None:
         self._program = program
+        self._addresses = addresses
         self._folder = folder
         self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -47,7 +48,9 @@ class RedisServer:
         self._process = subprocess.Popen(  # noqa: ASYNC220  # it returns at once
             [
                 self._program,
-                *("--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"),
+                *("--port", str(self.port), "--bind", "127.0.0.1", *self._addresses),
+                *("--save", "", "--appendonly", "no"),
+                *(("--protected-mode", "no") if self._addresses else ()),
                 *("--dir", self._folder, "--daemonize", "no", "--loglevel", "warning"),
             ],
             stdout=subprocess.DEVNULL,
@@ -123,11 +126,11 @@ def redis_program() -> str:
 
 
 @asynccontextmanager
-async def redis_server() -> AsyncGenerator[RedisServer]:
-    """Run a Redis while the block runs."""
+async def redis_server(*addresses: str) -> AsyncGenerator[RedisServer]:
+    """Run a Redis while the block runs; it listens on these addresses of a test's network too."""
     program = redis_program()
     with tempfile.TemporaryDirectory(prefix="gearshift-redis-") as folder:
-        server = RedisServer(program, folder)
+        server = RedisServer(program, folder, addresses)
         try:
             await server.start()
             yield server

@@ -9,7 +9,7 @@ stands in the ledger. Limits that several processes share are in `shared/`, on t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -161,7 +161,18 @@ _NOTHING = Amounts(0, None)
 class Permit:
     """Leave to make one call. Settle it once, in a `finally`."""
 
-    __slots__ = ("_at", "_borne_s", "_buckets", "_mark", "_reserved", "_settled", "_ticket", "account", "guard", "queue_s")
+    __slots__ = (
+        "_at",
+        "_borne_s",
+        "_buckets",
+        "_mark",
+        "_reserved",
+        "_settled",
+        "_ticket",
+        "account",
+        "guard",
+        "queue_s",
+    )
 
     def __init__(
         self, guard: Guard, extra: Sequence[AnyBucket], reserved: Amounts, queue_s: float, ticket: int, at: float
@@ -392,10 +403,30 @@ class Admission:
         if place := base_url or account.base_url:
             known.url = question_url(kind, place)
         known.interval_s, known.parallelism = provider.pressure.interval_s, provider.parallelism
+        known.max_queued = provider.pressure.max_queued
         known.headers = {name.lower(): value for name, value in account.headers.items()}
         if account.api_key:
             known.headers["authorization"] = f"Bearer {account.api_key}"
         return known
+
+    def pressures(self, providers: Mapping[str, ProviderSpec], embedded: Mapping[str, str]) -> list[Pressure]:
+        """Give the pressure on every server that can be asked.
+
+        Args:
+            embedded: base URLs of running embedded models, by provider name.
+
+        """
+        found: dict[int, Pressure] = {}
+        for name, provider in providers.items():
+            for spec in provider.accounts:
+                pressure = self.pressure(provider, spec, embedded.get(name, ""))
+                if pressure is not None:
+                    found[id(pressure)] = pressure
+        return list(found.values())
+
+    def _is_pressed(self, provider: ProviderSpec, spec: AccountSpec, now: float) -> bool:
+        pressure = self._pressures.get((provider.name, spec.account.base_url))
+        return pressure is not None and pressure.too_many(now) is not None
 
     def _placed(self, guard: Guard, stage: Stage, now: float) -> Guard:
         """Tell a new guard what machine it is on."""
@@ -406,6 +437,8 @@ class Admission:
         guard.pressure = self.pressure(provider, guard.spec)
         if guard.pressure is not None and not any(each is guard.figures for each in guard.pressure.figures):
             guard.pressure.figures.append(guard.figures)
+        if guard.pressure is not None and guard.machine is not None:
+            guard.pressure.machine = guard.machine
         return guard
 
     def budgets(self) -> list[tuple[str, str, Budget]]:
@@ -416,6 +449,9 @@ class Admission:
         found = [("account", guard.name, each) for guard in self.guards() for each in guard.buckets]
         found += [(kind, name, each) for (kind, name), (_, made) in self._shared.items() for each in made]
         return [(kind, name, each) for kind, name, each in found if isinstance(each, Budget)]
+
+    def changed(self) -> None:
+        """Hear that limits were settled with outside of a permit; a shared store is told of it."""
 
     def _fresh(self, stage: Stage, spec: AccountSpec, now: float) -> Guard:
         name = f"{stage.provider.name}/{spec.account.name}/{stage.model.id}"
@@ -455,7 +491,11 @@ class Admission:
             return known if known is not None and known.spec is spec else self.guard(stage, spec, now)
         usable = [spec for spec in accounts if spec.account.name not in excluded] if excluded else accounts
         guards = [self.guard(stage, spec, now) for spec in usable or accounts]
-        return next((guard for guard in guards if guard.breaker.permits(now)), guards[0])
+        permitted = [guard for guard in guards if guard.breaker.permits(now)]
+        if stage.provider.pressure.max_queued is not None:
+            free = [guard for guard in permitted if guard.pressure is None or guard.pressure.too_many(now) is None]
+            permitted = free or permitted
+        return permitted[0] if permitted else guards[0]
 
     def unlimited(self, stage: Stage, excluded: frozenset[str]) -> Permit | None:
         """Give leave where nothing could refuse it: one account without any limit, in good health and not paused.
@@ -566,6 +606,15 @@ class Admission:
         if len(accounts) == 1:
             return () if accounts[0].account.name in excluded else accounts
         usable = [spec for spec in accounts if spec.account.name not in excluded]
+        pressed: list[AccountSpec] = []
+        if stage.provider.pressure.max_queued is not None:
+            # Machines whose queue is too long come last, and take no turn.
+            now = time.monotonic()
+            pressed = [spec for spec in usable if self._is_pressed(stage.provider, spec, now)]
+            if len(pressed) < len(usable):
+                usable = [spec for spec in usable if spec not in pressed]
+            else:
+                pressed = []
         credits, prefix = self._credits, (stage.provider.name, stage.model.id)
         for spec in usable:
             key = (*prefix, spec.account.name)
@@ -573,7 +622,7 @@ class Admission:
         usable.sort(key=lambda spec: -credits[*prefix, spec.account.name])
         if usable:
             credits[*prefix, usable[0].account.name] -= sum(spec.account.weight for spec in usable)
-        return usable
+        return [*usable, *pressed] if pressed else usable
 
 
 def is_unpriced(stage: Stage, amounts: Amounts) -> bool:
@@ -626,11 +675,15 @@ def buckets_of(limits: LimitsConfig, now: float) -> list[AnyBucket]:
 
 
 def carry_spending(old: Iterable[AnyBucket], new: Iterable[AnyBucket], now: float) -> None:
-    """Count what was spent under old budgets in the new ones of the same period: another limit is no new money."""
-    spent = {each.period: each.capacity - each.level(now) for each in old if isinstance(each, Budget)}
+    """Count what was taken under old limits in the new ones of the same unit and period: another limit is no new one."""
+    taken = {
+        (each.unit, each.period if isinstance(each, Budget) else ""): each.capacity - each.level(now)
+        for each in old
+        if isinstance(each, Budget | TokenBucket)
+    }
     for each in new:
-        if isinstance(each, Budget) and each.period in spent:
-            each.seed(spent[each.period], now)
+        if isinstance(each, Budget | TokenBucket):
+            each.settle(0.0, taken.get((each.unit, each.period if isinstance(each, Budget) else ""), 0.0), now)
 
 
 def refusal_of(

@@ -72,6 +72,8 @@ class Verdict(Struct, frozen=True, kw_only=True):
     confidence: float | None = None
     reason: str = ""
     detail: str = ""
+    measured: tuple[str, float] | None = None
+    """What a calibrated confidence came from, and its log-odds before calibration; the ledger keeps it to learn from."""
 
 
 class AttemptRecord(Struct, frozen=True, kw_only=True):

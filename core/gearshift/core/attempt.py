@@ -112,13 +112,21 @@ class Attempt:
 
     async def read(self) -> None:
         """Make the call and take its answer whole: nobody reads along."""
+        answer = self._runner.answering.get(self.step.planned.stage.provider.name)
+        if answer is not None:
+            self.made = True
+            await answer(self._provider_call(), self._took)
+            return
         chunks = self.chunks()
         try:
             async for chunk in chunks:
-                self.transcript.add(chunk, time.perf_counter())
+                self._took(chunk)
         except BaseException:
             await chunks.aclose()
             raise
+
+    def _took(self, chunk: Chunk) -> None:
+        self.transcript.add(chunk, time.perf_counter())
 
     def take(self, chunk: Chunk) -> list[Event]:
         """Take one upstream read; give what the caller sees of it."""
@@ -318,7 +326,10 @@ class Attempt:
                 length_asked=call.request.parameters.max_tokens is not None,
                 schema=call.schema,
                 restricted=call.resolved.resolution.sensitivity is Sensitivity.RESTRICTED,
-                asked=self._asked() if call.judge.check_coherence and not isinstance(output, LabelOutput) else None,
+                asked=self._asked()
+                if call.judge.measures_answers or (call.judge.check_coherence and not isinstance(output, LabelOutput))
+                else None,
+                model=self.step.planned.stage.model.id if call.judge.measures_answers else "",
             )
         )
         passed = self.judgement.finding is Finding.ACCEPT
@@ -328,7 +339,7 @@ class Attempt:
     def _price(self) -> Decimal | None:
         stage = self.step.planned.stage
         if stage.model.self_hosted:
-            return machine_time_cost(stage, self._total_ms / 1000)
+            return machine_time_cost(stage, self._total_ms / 1000, self.permit.machine_s())
         if self.usage is NO_USAGE:
             return Decimal(0)
         return token_cost(stage.model, self.usage, datetime.now(UTC))

@@ -81,6 +81,8 @@ class ChainPolicy:
     check_coherence: bool
     coherence: tuple[tuple[str, str], ...] = ()
     """Checks and what they do (`reject`, `note`, `off`), sorted, where that is not their default."""
+    confidence: str = "logprobs"
+    """What confidence is measured by: `logprobs` as they stand, or `answer`: those or the answer itself, calibrated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

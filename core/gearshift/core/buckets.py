@@ -108,7 +108,7 @@ class Budget:
 
     """
 
-    __slots__ = ("_begins", "_ends", "_left", "_offset", "capacity", "line", "period", "stops", "unit")
+    __slots__ = ("_begins", "_ends", "_left", "_offset", "_parts", "capacity", "line", "period", "stops", "unit")
 
     refill_per_s = 0.0
 
@@ -120,6 +120,7 @@ class Budget:
         self.stops = False
         self._offset = epoch_offset
         self._left = capacity
+        self._parts = 1
         self._begins, self._ends = period_of(period, now + epoch_offset)
 
     def level(self, now: float) -> float:
@@ -149,9 +150,16 @@ class Budget:
             self._left = min(self.capacity, self._left + reserved - used)
 
     def divide(self, processes: int) -> None:
-        """Keep only one process's part of it."""
+        """Keep one process's part of it; what `seed` counts is then everybody's."""
         self.capacity /= processes
         self._left /= processes
+        self._parts *= processes
+
+    def follow(self, left: float, now: float) -> None:
+        """Begin with what another process had left of this part, which has counted everything before."""
+        self.level(now)
+        self._left = min(self.capacity, left)
+        self._parts = 0
 
     def ends_in(self, now: float) -> float:
         """Give the seconds until the period ends."""
@@ -161,7 +169,8 @@ class Budget:
     def seed(self, spent: float, now: float) -> None:
         """Count what was spent in this period before the process began, from the ledger, USD."""
         self.level(now)
-        self._left -= spent
+        if self._parts:
+            self._left -= spent / self._parts
 
     def __repr__(self) -> str:
         return f"<Budget {self._left:g}/{self.capacity:g} USD a {self.period}>"

@@ -36,7 +36,7 @@ from gearshift.core.call import PreparedCall
 from gearshift.core.composer import Composer, digest_of
 from gearshift.core.config.model import RetryConfig
 from gearshift.core.course import Course, Finish, Step, Try
-from gearshift.core.errors import ChainExhaustedError, DeadlineError, NotAcceptedError, RateLimitedError, RouteError
+from gearshift.core.errors import ChainExhaustedError, DeadlineError, NotAcceptedError, RouteError
 from gearshift.core.estimate import Estimator
 from gearshift.core.events import AttemptStarted, Completed, Event, Started, Switch
 from gearshift.core.failures import FAILURE_RULES, ProviderFailure
@@ -44,8 +44,9 @@ from gearshift.core.flight import Horizon
 from gearshift.core.gates import Finding, Judgement
 from gearshift.core.observer import Observer
 from gearshift.core.pace import Pacer
-from gearshift.core.plan import machine_time_cost, not_allowed, token_cost
-from gearshift.core.provider import Provider
+from gearshift.core.plan import machine_time_forecast, not_allowed, token_cost
+from gearshift.core.provider import Provider, WholeProvider
+from gearshift.core.refused import limits_spent
 from gearshift.core.request import ToolCall
 from gearshift.core.reuse import PrefixReuse
 from gearshift.core.schema import DocumentError, canonical_json, parse_document
@@ -85,6 +86,8 @@ class ChainRunner:
         chance: random.Random,
     ) -> None:
         self.providers = providers
+        self.answering = {name: each.answer for name, each in providers.items() if isinstance(each, WholeProvider)}
+        """How unary answers are asked for, by provider, of those that give them without a generator."""
         self.admission = admission
         self.estimator = estimator
         self.reuse = reuse
@@ -535,11 +538,10 @@ class _Run:
         if stage is own and not (usage.cache_read_tokens or usage.cache_write_tokens):
             price = served.cost  # it is the strongest itself, and nothing came from a cache
         elif stage.model.self_hosted:
-            busy = self._runner.admission.state_of(stage, time.monotonic()).figures.total_ms / 1000
             price = (
                 served.cost
                 if own.model.id == stage.model.id and own.provider.name == stage.provider.name
-                else machine_time_cost(stage, busy)
+                else machine_time_forecast(stage, self._runner.admission.state_of(stage, time.monotonic()))
             )
         else:
             price = token_cost(stage.model, _uncached(usage), datetime.now(UTC))
@@ -549,14 +551,10 @@ class _Run:
         """Say why there is no answer."""
         course = self._course
         assert self._completion is not None
-        if not self._attempts and step.reason in ("limited", "cap") and course.passed_over:
-            limits = ", ".join(dict.fromkeys(detail for _, _, detail in course.passed_over))
-            if all(reason == "limit" for _, reason, _ in course.passed_over):
-                return RateLimitedError(
-                    f"every stage's limit is spent: {limits}",
-                    retry_after_s=course.soonest_s if course.soonest_s is not None else 1.0,
-                    limit=limits,
-                )
+        is_passed_over = not self._attempts and step.reason in ("limited", "cap") and bool(course.passed_over)
+        if is_passed_over and all(reason == "limit" for _, reason, _ in course.passed_over):
+            spent = [detail for _, _, detail in course.passed_over]
+            return limits_spent(spent, course.soonest_s, self._call.resolved)
         if step.reason == "deadline" or time.monotonic() >= self._call.ends_at - DEADLINE_SLACK_S:
             return DeadlineError(_out_of_time(self._attempts))
         told = "; ".join(

@@ -33,7 +33,7 @@ from gearshift.core.cache.vectors import Vector, VectorCache
 from gearshift.core.catalogue import Feature, Model
 from gearshift.core.chain import DEADLINE_SLACK_S, ChainRunner
 from gearshift.core.course import Course, Finish, Step, Try
-from gearshift.core.errors import ChainExhaustedError, DeadlineError, RateLimitedError, RouteError
+from gearshift.core.errors import ChainExhaustedError, DeadlineError, RouteError
 from gearshift.core.estimate import Estimator
 from gearshift.core.failures import FAILURE_RULES, ProviderFailure
 from gearshift.core.merging import Merger
@@ -44,6 +44,7 @@ from gearshift.core.plan import (
     Plan,
     PlannedStage,
     machine_time_cost,
+    machine_time_forecast,
     not_allowed,
     plan,
     strongest,
@@ -51,6 +52,7 @@ from gearshift.core.plan import (
 )
 from gearshift.core.prepare import buckets_for, call_ends_at, caps_of, require_stage, tightened
 from gearshift.core.provider import EmbedCall, EmbedResult, Timeouts
+from gearshift.core.refused import limits_spent
 from gearshift.core.request import EmbedRequest
 from gearshift.core.resolve import Resolved, resolve_embed
 from gearshift.core.validation import validate_embed
@@ -182,8 +184,8 @@ class Embedder:
     def _costs(self, stage: Stage, inputs: Sequence[str]) -> list[Decimal | None]:
         """Give what each batch is expected to cost on a stage, USD; None where the price is unknown."""
         if stage.model.self_hosted:
-            busy_s = self._runner.admission.state_of(stage, time.monotonic()).figures.total_ms / 1000
-            return [machine_time_cost(stage, busy_s)] * len(list(batches(inputs, stage.model)))
+            guard = self._runner.admission.state_of(stage, time.monotonic())
+            return [machine_time_forecast(stage, guard)] * len(list(batches(inputs, stage.model)))
         at = datetime.now(UTC)
         return [
             token_cost(stage.model, Usage(input_tokens=tokens_of(batch, stage.model, self._runner.estimator)), at)
@@ -421,7 +423,7 @@ class _Run:
             tokens = tokens_of(inputs, stage.model, self._runner.estimator)
             usage = Usage(input_tokens=tokens, source=UsageSource.ESTIMATED)
         if stage.model.self_hosted:
-            cost = machine_time_cost(stage, total_ms / 1000)
+            cost = machine_time_cost(stage, total_ms / 1000, permit.machine_s())
         elif usage is NO_USAGE:
             cost = Decimal(0)
         else:
@@ -518,12 +520,7 @@ class _Run:
     def _exhausted(self, step: Finish, completion: Completion) -> RouteError:
         passed_over = self._course.passed_over
         if not self._records and passed_over and all(reason == "limit" for _, reason, _ in passed_over):
-            limits = ", ".join(dict.fromkeys(detail for _, _, detail in passed_over))
-            return RateLimitedError(
-                f"every stage's limit is spent: {limits}",
-                retry_after_s=self._course.soonest_s if self._course.soonest_s is not None else 1.0,
-                limit=limits,
-            )
+            return limits_spent([detail for _, _, detail in passed_over], self._course.soonest_s, self._resolved)
         if step.reason == "deadline" or time.monotonic() >= self._ends_at - DEADLINE_SLACK_S:
             told = "; ".join(f"{each.stage.provider}/{each.stage.model}: {each.detail}" for each in completion.attempts)
             return DeadlineError(f"the deadline has passed: {told or 'it left no time for an attempt'}")

@@ -21,6 +21,8 @@ class CallContext(Struct, frozen=True, kw_only=True):
     stream: bool
     revision: str
     """Of the configuration."""
+    is_exhausted: bool = False
+    """Whether the tenant's budget was spent, so that another chain served."""
 
 
 class Observer:

@@ -24,6 +24,7 @@ from gearshift.core.embedded import EmbeddedModel, EmbeddedSettings
 from gearshift.core.embedded.state import ProgressCallback
 from gearshift.core.errors import ConfigError
 from gearshift.core.gates import Gate
+from gearshift.core.machines.watch import Watch
 from gearshift.core.observer import Observer
 from gearshift.core.providers.registry import own_kinds
 from gearshift.core.router import Router
@@ -155,5 +156,16 @@ async def open_router(
             admission=admission,
             stores=stores,
         )
-        async with router:
+        async with router, _watched(router, sockets):
             yield router
+
+
+@asynccontextmanager
+async def _watched(router: Router, embedded: Mapping[str, str]) -> AsyncGenerator[None]:
+    """Ask model servers for their queues while the block runs, where a configuration limits them."""
+    providers = router.blueprint.providers
+    if all(provider.pressure.max_queued is None for provider in providers.values()):
+        yield
+        return
+    async with Watch(lambda: router.state.admission.pressures(providers, embedded)).running():
+        yield

@@ -19,19 +19,17 @@ from gearshift.core.blueprint import Stage
 from gearshift.core.catalogue import Feature, Model
 from gearshift.core.catalogue.money import machine_cost
 from gearshift.core.estimate import Estimator
+from gearshift.core.experience import Experience
 from gearshift.core.request import Image, JsonOutput, Request
 from gearshift.core.resolve import Resolved
+from gearshift.core.weighing import Weighing, adapted
 from gearshift.core.words import BreakerState, Complexity, Sensitivity
 
-_MEASURED_FROM = 20
-"""Attempts from which measured acceptance is trusted."""
 _MANY = 1_000_000
 _MOST_RESERVED = 1024
 """How much of a context is kept free for the answer, at most, in model tokens."""
 _MOST_OUTPUT = 32_768
 """More than this is no bound worth sending to a model whose own limit is unknown."""
-_PROBE_SHARE = 0.02
-"""How often a stage that does not pay is tried all the same, so that its figures stay fresh."""
 
 
 class PlannedStage:
@@ -112,6 +110,8 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     stages: tuple[PlannedStage, ...]
     skipped: tuple[SkippedStage, ...]
+    weighing: Weighing | None = None
+    """How an adaptive order came about, where that was asked for."""
 
 
 class Needs(Struct, frozen=True, kw_only=True):
@@ -156,18 +156,22 @@ class Layout(Struct, frozen=True):
         stages: the chain's, each with why it may never serve such a call, or None.
         least_context: of all stages, model tokens; infinite where none is known.
         is_mixed: some stage is below the guessed complexity, so that those above it go first.
+        is_plain: the stages that may serve are tried as written, whatever happens.
 
     """
 
     stages: tuple[tuple[Stage, tuple[str, str] | None], ...]
     least_context: float
     is_mixed: bool
+    is_plain: bool = True
 
 
 def lay_out(resolved: Resolved, caps: Caps) -> Layout:
     """Say what of a plan is the same for all calls with this task and these caps."""
     sensitivity, wanted = resolved.resolution.sensitivity, resolved.resolution.complexity
     is_filtered = resolved.complexity_declared
+    is_mixed = not is_filtered and any(stage.ref.capability < wanted for stage in resolved.chain.stages)
+    has_queues = any(stage.provider.pressure.max_queued is not None for stage in resolved.chain.stages)
     return Layout(
         tuple(
             [
@@ -176,7 +180,8 @@ def lay_out(resolved: Resolved, caps: Caps) -> Layout:
             ]
         ),
         min([stage.model.context_tokens or float("inf") for stage in resolved.chain.stages], default=float("inf")),
-        not is_filtered and any(stage.ref.capability < wanted for stage in resolved.chain.stages),
+        is_mixed,
+        not is_mixed and not has_queues and not resolved.chain.adaptive,
     )
 
 
@@ -190,6 +195,9 @@ def plan(
     now: float,
     chance: float,
     layout: Layout | None = None,
+    experience: Experience | None = None,
+    *,
+    explains: bool = False,
 ) -> Plan:
     """Plan a call.
 
@@ -198,6 +206,8 @@ def plan(
         at: for prices that follow the clock, UTC.
         now: for breakers, seconds, monotonic.
         chance: a random number in [0, 1), for probing stages that do not pay.
+        experience: what an adaptive order goes by; None keeps the written one.
+        explains: say how an adaptive order came about.
 
     """
     if layout is None:
@@ -221,12 +231,16 @@ def plan(
                 kept.append(planned)
                 continue
         skipped.append(SkippedStage(stage=stage.ref, reason=why[0], detail=why[1]))
+    if layout.is_plain:
+        return Plan(stages=tuple(kept), skipped=tuple(skipped))
     if layout.is_mixed and len(kept) > 1:
         wanted = resolved.resolution.complexity
         kept.sort(key=lambda planned: planned.stage.ref.capability < wanted)
-    if resolved.chain.adaptive and chance >= _PROBE_SHARE:
-        kept = _that_pay(kept, skipped, guard_of)
-    return Plan(stages=tuple(kept), skipped=tuple(skipped))
+    kept = _not_pressed(kept, skipped, guard_of, now)
+    weighing = None
+    if resolved.chain.adaptive and experience is not None and kept:
+        kept, weighing = adapted(kept, skipped, resolved, experience, at, chance, explains=explains)
+    return Plan(stages=tuple(kept), skipped=tuple(skipped), weighing=weighing)
 
 
 def not_allowed(stage: Stage, sensitivity: Sensitivity, caps: Caps) -> tuple[str, str] | None:
@@ -248,7 +262,7 @@ def expected_cost(
 ) -> Decimal | None:
     """Give what one try is expected to cost, USD; None when the price is unknown."""
     if stage.model.self_hosted:
-        return machine_time_cost(stage, guard_of(stage).figures.total_ms / 1000)
+        return machine_time_forecast(stage, guard_of(stage))
     return token_cost(stage.model, Usage(input_tokens=input_tokens, output_tokens=output_tokens), at)
 
 
@@ -267,12 +281,29 @@ def affordable_output(model: Model, input_tokens: int, left_usd: Decimal, at: da
     return max(1, tokens) if tokens < (model.max_output_tokens or _MOST_OUTPUT) else None
 
 
-def machine_time_cost(stage: Stage, busy_s: float) -> Decimal | None:
-    """Give what so many busy seconds of a self-hosted model cost, USD; None when its machine's price is unknown."""
+def machine_time_cost(stage: Stage, busy_s: float, borne_s: float | None) -> Decimal | None:
+    """Give what a call on a self-hosted model cost, USD; None when its machine's price is unknown.
+
+    Args:
+        busy_s: how long it took.
+        borne_s: its part of the machine's time, among all calls that ran (`Permit.machine_s`); None when not measured.
+
+    """
     provider = stage.provider
     if provider.cost_per_hour_usd is None:
         return None
+    if borne_s is not None:
+        return machine_cost(provider.cost_per_hour_usd, borne_s, 1.0)
     return machine_cost(provider.cost_per_hour_usd, busy_s, provider.parallelism)
+
+
+def machine_time_forecast(stage: Stage, guard: Guard) -> Decimal | None:
+    """Give what a call on a self-hosted model is expected to cost, USD, by how long calls take and how many run at once."""
+    provider = stage.provider
+    if provider.cost_per_hour_usd is None:
+        return None
+    busy_s = guard.figures.total_ms / 1000
+    return machine_cost(provider.cost_per_hour_usd, busy_s, guard.parallelism(provider.parallelism))
 
 
 def smallest(*values: int | None) -> int | None:
@@ -330,29 +361,23 @@ def _broken(guard: Guard, now: float) -> tuple[str, str] | None:
     return "breaker", f"the breaker of {guard.name} is open ({guard.breaker.reason})"
 
 
-def _that_pay(
-    kept: list[PlannedStage], skipped: list[SkippedStage], guard_of: Callable[[Stage], Guard]
+def _not_pressed(
+    kept: list[PlannedStage], skipped: list[SkippedStage], guard_of: Callable[[Stage], Guard], now: float
 ) -> list[PlannedStage]:
-    """Drop stages whose try costs more than it saves: cost > p_accept x cost of the rest."""
-    paying: list[PlannedStage] = []
-    rest: Decimal | None = None
-    for planned in reversed(kept):
-        figures = guard_of(planned.stage).figures
-        cost = planned.expected_cost
-        if rest is not None and cost is not None and figures.attempts >= _MEASURED_FROM:
-            accepted = Decimal(figures.accepted) / figures.attempts
-            if cost > accepted * rest:
-                skipped.append(
-                    SkippedStage(
-                        stage=planned.stage.ref,
-                        reason="does_not_pay",
-                        detail=f"a try costs {cost:f} USD and saves {accepted:.2f} of {rest:f} USD",
-                    )
-                )
-                continue
-            rest = cost + (1 - accepted) * rest
-        else:
-            rest = cost
-        paying.append(planned)
-    paying.reverse()
-    return paying
+    """Pass over machines whose queue is too long, unless nothing else is left: waiting is better than failing."""
+    told: dict[int, str] = {}
+    for planned in kept:
+        most = planned.stage.provider.pressure.max_queued
+        pressure = guard_of(planned.stage).pressure if most is not None else None
+        queued = pressure.too_many(now) if pressure is not None else None
+        if queued is not None:
+            name = planned.stage.provider.name
+            told[planned.stage.ref.position] = f"{queued} requests wait in {name}, more than {most}"
+    if not told or len(told) == len(kept):
+        return kept
+    skipped += [
+        SkippedStage(stage=planned.stage.ref, reason="pressure", detail=why)
+        for planned in kept
+        if (why := told.get(planned.stage.ref.position)) is not None
+    ]
+    return [planned for planned in kept if planned.stage.ref.position not in told]

@@ -20,10 +20,13 @@ from msgspec import Struct, structs
 from gearshift.core.admission import Admission, AnyBucket
 from gearshift.core.answer import Completion
 from gearshift.core.blueprint import Blueprint, Chain, ChainPolicy, Stage
+from gearshift.core.buckets import NEVER
 from gearshift.core.call import PreparedCall
-from gearshift.core.config.model import ChainPolicyConfig
+from gearshift.core.confidence import Gauge
+from gearshift.core.config.model import STOP, ChainPolicyConfig
 from gearshift.core.errors import ChainExhaustedError, DeadlineError, NoStageError, PromptNotCachedError, invalid
 from gearshift.core.estimate import Estimator, measure
+from gearshift.core.experience import Experience
 from gearshift.core.gates import Gate, Judge, WindowSettings
 from gearshift.core.gates.coherence import Effect, effects_of
 from gearshift.core.observer import CallContext
@@ -66,6 +69,8 @@ class Preparer:
         estimator: Estimator,
         gates: Sequence[Gate],
         chance: random.Random,
+        experience: Experience | None = None,
+        gauge: Gauge | None = None,
     ) -> None:
         self._blueprint = blueprint
         self._classifier = classifier
@@ -83,16 +88,19 @@ class Preparer:
             stall_s=windows.stall_ms / 1000,
         )
         self._chance = chance
+        self._experience = experience
+        self._gauge = gauge
         self._judges: OrderedDict[ChainPolicy, Judge] = OrderedDict()
         self._cache_keys: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._decisions: OrderedDict[tuple[str, Task], _Decision] = OrderedDict()
 
-    def prepare(self, request: Request, ends_by: float | None = None) -> PreparedCall:
+    def prepare(self, request: Request, ends_by: float | None = None, *, explains: bool = False) -> PreparedCall:
         """Understand and plan a call.
 
         Args:
             request: from the edge.
             ends_by: the caller's deadline, seconds, monotonic; None asks the enclosing scope.
+            explains: the plan says how an adaptive order came about, and leaves nothing to chance.
 
         Raises:
             InvalidRequestError, UnknownTaskError, ForbiddenError, PromptNotCachedError, NoStageError, DeadlineError: it
@@ -113,7 +121,9 @@ class Preparer:
             self._check_tools(request)
         parameters = _parameters(request.parameters, resolved)
         characters, images = measure(request, resolved.output, len(prompt.static) + len(prompt.dynamic))
-        caps = decision.caps
+        caps, experience = decision.caps, self._experience
+        if experience is not None and request.messages and request.messages[-1].has_results:
+            experience = None  # an open tool loop stays on its model, whatever that costs
         planned = plan(
             resolved,
             needs_of(request, resolved, characters, images, parameters.max_tokens),
@@ -122,9 +132,35 @@ class Preparer:
             partial(self._admission.state_of, now=began),
             datetime.now(UTC),
             began,
-            self._chance.random(),
+            1.0 if explains else self._chance.random(),
             decision.layout,
+            experience,
+            explains=explains,
         )
+        buckets = buckets_for(resolved, self._admission, began) if decision.is_limited else ()
+        is_exhausted = False
+        if buckets and resolved.tenant.on_exhausted != STOP:
+            spent = exhausted(planned, resolved, self._admission, began)
+            if spent is not None:
+                is_exhausted = True
+                chain = self._blueprint.chains[resolved.tenant.on_exhausted]
+                decision = self._decided(request, structs.replace(resolved, chain=chain), policy)
+                resolved = decision.resolved
+                notes = (*notes, f"{spent}: the chain {chain.name} serves instead")
+                buckets = tuple(each for each in buckets if not is_tenants_money(each, resolved, self._admission, began))
+                planned = plan(
+                    resolved,
+                    needs_of(request, resolved, characters, images, parameters.max_tokens),
+                    caps,
+                    self._estimator,
+                    partial(self._admission.state_of, now=began),
+                    datetime.now(UTC),
+                    began,
+                    1.0 if explains else self._chance.random(),
+                    decision.layout,
+                    experience,
+                    explains=explains,
+                )
         return PreparedCall(
             request=request,
             resolved=resolved,
@@ -138,6 +174,7 @@ class Preparer:
                 chain=resolved.chain.name,
                 stream=request.stream is not None,
                 revision=self._blueprint.revision,
+                is_exhausted=is_exhausted,
             ),
             judge=decision.judge,
             prompt=prompt,
@@ -145,7 +182,7 @@ class Preparer:
             notes=notes,
             parameters=parameters,
             schema=schema,
-            buckets=buckets_for(resolved, self._admission, began) if decision.is_limited else (),
+            buckets=buckets,
             cache_key=decision.cache_key,
             max_attempts=policy.max_attempts,
             max_hops=policy.max_hops,
@@ -186,8 +223,17 @@ class Preparer:
         """Understand the task; what follows from task and tenant alone is worked out once and kept."""
         resolved = resolve(request, self._blueprint, self._classifier)
         policy = tightened(resolved.policy, resolved.tenant.policy, request.policy)
+        decision = self._decided(request, resolved, policy)
+        is_plain = request.output is None and request.policy is NO_POLICY
+        if is_plain and resolved.resolution.type_source not in _TOLD_BY_THE_TEXT:
+            self._decisions[request.tenant, request.task] = decision
+            if len(self._decisions) > _MOST_DECISIONS:
+                self._decisions.popitem(last=False)
+        return decision
+
+    def _decided(self, request: Request, resolved: Resolved, policy: ChainPolicy) -> _Decision:
         caps = caps_of(request.policy, resolved, policy)
-        decision = _Decision(
+        return _Decision(
             resolved=resolved,
             policy=policy,
             caps=caps,
@@ -197,12 +243,6 @@ class Preparer:
             judge=self._judge(policy),
             cache_key=self._cache_key(request.tenant, resolved),
         )
-        is_plain = request.output is None and request.policy is NO_POLICY
-        if is_plain and resolved.resolution.type_source not in _TOLD_BY_THE_TEXT:
-            self._decisions[request.tenant, request.task] = decision
-            if len(self._decisions) > _MOST_DECISIONS:
-                self._decisions.popitem(last=False)
-        return decision
 
     def _prompt(self, request: Request, resolved: Resolved, now: float) -> tuple[FilledPrompt, str, tuple[str, ...]]:
         """Give the system prompt, its key in the cache, and what the caller should know of it."""
@@ -248,7 +288,7 @@ class Preparer:
     def _judge(self, policy: ChainPolicy) -> Judge:
         judge = self._judges.get(policy)
         if judge is None:
-            judge = self._judges[policy] = Judge(policy, self._gates, self._windows)
+            judge = self._judges[policy] = Judge(policy, self._gates, self._windows, self._gauge)
             if len(self._judges) > _MOST_JUDGES:
                 self._judges.popitem(last=False)
         return judge
@@ -272,6 +312,31 @@ def buckets_for(resolved: Resolved, admission: Admission, now: float) -> tuple[A
         return tuple(tenant)
     task = admission.shared_buckets("task", resolved.declared.id, resolved.declared.limits, now)
     return (*tenant, *task)
+
+
+def is_tenants_money(bucket: AnyBucket, resolved: Resolved, admission: Admission, now: float) -> bool:
+    """Tell whether a bucket is one of the tenant's budgets."""
+    tenant = admission.shared_buckets("tenant", resolved.resolution.tenant, resolved.tenant.limits, now)
+    return bucket.unit == "cost" and any(each is bucket for each in tenant)
+
+
+def exhausted(planned: Plan, resolved: Resolved, admission: Admission, now: float) -> str | None:
+    """Say that the tenant's budget pays for no stage of the plan, and until when; None where it pays for one."""
+    name = resolved.resolution.tenant
+    costs = [stage.expected_cost for stage in planned.stages]
+    known = [float(cost) for cost in costs if cost is not None]
+    if not known:
+        return None
+    least, longest = min(known), 0.0
+    for bucket in admission.shared_buckets("tenant", name, resolved.tenant.limits, now):
+        if bucket.unit == "cost":
+            longest = max(longest, bucket.wait_for(least, now))
+    if longest == 0:
+        return None
+    if longest == NEVER:
+        return f"the budget of the tenant {name} is less than what the call is expected to cost"
+    until = datetime.fromtimestamp(time.time() + longest, UTC)
+    return f"the budget of the tenant {name} is spent until {until:%Y-%m-%d %H:%M} UTC"
 
 
 def require_stage(planned: Plan, chain: Chain, admission: Admission) -> None:
@@ -355,6 +420,7 @@ def _stricter(policy: ChainPolicy, by: ChainPolicyConfig | Policy, *, second_loo
         coherence=_stricter_checks(policy.coherence, by.coherence)
         if isinstance(by, ChainPolicyConfig) and by.coherence
         else policy.coherence,
+        confidence="answer" if isinstance(by, ChainPolicyConfig) and by.confidence == "answer" else policy.confidence,
     )
 
 
@@ -370,20 +436,26 @@ def caps_of(asked: Policy, resolved: Resolved, policy: ChainPolicy) -> Caps:
     """Give the chain's, the tenant's and the caller's caps and allow-lists, merged.
 
     Raises:
-        NoStageError: tenant and caller have no model in common.
+        NoStageError: tenant and caller have no model, or no provider, in common.
 
     """
-    models = asked.allowed_models
+    models, providers = asked.allowed_models, asked.allowed_providers
     if resolved.tenant.models:
         theirs = frozenset(resolved.tenant.models)
         models = models & theirs if models else theirs
         if not models:
             raise NoStageError("none of the allowed models is open to this tenant")
+    if resolved.tenant.providers:
+        theirs = frozenset(resolved.tenant.providers)
+        providers = providers & theirs if providers else theirs
+        if not providers:
+            raise NoStageError("none of the allowed providers is open to this tenant")
     return Caps(
         max_cost_usd=policy.max_cost_usd,
         allowed_models=models,
-        allowed_providers=asked.allowed_providers,
-        require_confidence=policy.require_confidence,
+        allowed_providers=providers,
+        # Answers that are measured by themselves need no log-probabilities of the provider.
+        require_confidence=policy.require_confidence and policy.confidence != "answer",
     )
 
 

@@ -119,6 +119,11 @@ class PromptCache:
         self._use(entry, now)
         return entry.text
 
+    def entry(self, tenant: str, key: str, now: float) -> PromptEntry | None:
+        """Give what this tenant keeps under a key, without counting a hit or a miss."""
+        entry = self._live(key, now)
+        return entry if entry is not None and entry.tenant == tenant else None
+
     def delete(self, tenant: str, key: str) -> bool:
         """Forget a prompt; answer whether it was there."""
         entry = self._entries.get(key)

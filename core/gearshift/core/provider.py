@@ -7,10 +7,10 @@ timeouts and gates are the engine's. Closing the generator (or cancelling the ca
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -181,4 +181,18 @@ class Provider(Protocol):
 
     async def aclose(self) -> None:
         """Close what it holds; twice is fine."""
+        ...
+
+
+@runtime_checkable
+class WholeProvider(Provider, Protocol):
+    """An adapter that can also give a unary answer without a generator, which every call would set up and take down."""
+
+    async def answer(self, call: ProviderCall, take: Callable[[Chunk], None]) -> None:
+        """Have `take` take what `stream` would give to the same unary call.
+
+        Raises:
+            ProviderFailure: as `stream`.
+
+        """
         ...

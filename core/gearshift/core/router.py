@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Self
 
 import anyio
 from msgspec import structs
@@ -28,11 +28,14 @@ from gearshift.core.cache.store import CacheStores, MemoryStore
 from gearshift.core.cache.vectors import VectorCache
 from gearshift.core.call import PreparedCall
 from gearshift.core.chain import ChainRunner
+from gearshift.core.confidence import Gauge, measures_answers, shipped
 from gearshift.core.embedding import Embedder
 from gearshift.core.errors import UnknownTaskError, invalid
 from gearshift.core.estimate import Estimator
 from gearshift.core.events import Event
 from gearshift.core.execute import CallOptions, execute_request
+from gearshift.core.exhausted import Answering, OnceMore, Streaming, exhausted_spending, goes_on
+from gearshift.core.experience import Experience
 from gearshift.core.flight import Flight, Flights, Horizon
 from gearshift.core.fold import replayed
 from gearshift.core.gates import Gate
@@ -57,23 +60,8 @@ from gearshift.core.resolve import Classifier
 from gearshift.core.reuse import PrefixReuse
 from gearshift.core.schema import SchemaCache
 from gearshift.core.validation import check_prompt
+from gearshift.core.weighing import Weighing
 from gearshift.core.words import BreakerState, CheckpointPolicy, Sensitivity
-
-
-class _Answering(Protocol):
-    """Answers a unary call, through whatever layers its task has."""
-
-    def __call__(
-        self, request: Request, ends_by: float | None, horizon: Horizon | None = None
-    ) -> Awaitable[Answer]: ...
-
-
-class _Streaming(Protocol):
-    """Answers a streamed call, through whatever layers its task has."""
-
-    def __call__(
-        self, request: Request, ends_by: float | None, horizon: Horizon | None = None
-    ) -> AsyncGenerator[list[Event]]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +77,8 @@ class Explanation:
     checkpoints: CheckpointPolicy
     checkpoints_reason: str
     stream: StreamPolicy
+    weighing: Weighing | None = None
+    """How an adaptive order came about."""
 
 
 class State:
@@ -106,6 +96,9 @@ class State:
         caching = blueprint.config.caching
         self.admission = admission or Admission()
         self.estimator = Estimator()
+        self.experience = Experience()
+        self.gauge: Gauge | None = None
+        """Made with the first configuration that measures answers, and kept with what it has learned."""
         self.reuse = PrefixReuse()
         self.prompts = PromptCache(blueprint.config.caching)
         self.schemas = SchemaCache()
@@ -135,7 +128,7 @@ class Router:
         observers: told of every attempt and call.
         providers: adapters by provider name, in place of those that the configuration names.
         embedded: base URLs (`unix://…`) of running embedded models, by provider name.
-        state: of the router that this one replaces.
+        state: of the router that this one replaces; see `take_over`.
         admission: limits and breakers of a new state (opening.py); unset keeps them in this process.
         stores: of a new state's caches (opening.py); unset keeps them in this process.
         seed: makes chance (jitter, probes) repeatable.
@@ -162,15 +155,22 @@ class Router:
         self._chance = random.Random(seed)
         self._owned = make_providers(blueprint, embedded or {}) if providers is None else None
         adapters = self._owned.adapters if self._owned is not None else providers or {}
+        adaptive = [chain for chain in blueprint.chains.values() if chain.adaptive]
+        experience = self.state.experience if adaptive else None
+        if experience is not None:
+            experience.half_lives_s = {chain.name: chain.weights.half_life_h * 3600 for chain in adaptive}
+            observers = (*observers, experience)
         self._runner = ChainRunner(
             adapters,
             self.state.admission,
             self.state.estimator,
             self.state.reuse,
-            tuple(observers),
+            (*observers, *exhausted_spending(blueprint, self.state.admission)),
             blueprint.config.retry,
             self._chance,
         )
+        if self.state.gauge is None and measures_answers(blueprint):
+            self.state.gauge = Gauge(shipped())
         self._preparer = Preparer(
             blueprint,
             classifier,
@@ -180,18 +180,25 @@ class Router:
             self.state.estimator,
             gates,
             self._chance,
+            experience,
+            self.state.gauge,
         )
         self._embedder = Embedder(blueprint, self._runner, self.state.vectors, self.state.merger)
-        self._answering: _Answering = self._answer
-        self._streaming: _Streaming = self._stream
+        self._answering: Answering = self._answer
+        self._streaming: Streaming = self._stream
         if any(task.cache is not None for task in blueprint.tasks.values()):
             cached = CachedRunner(
                 self._preparer, self._runner, self.state.answers, self.state.flights, self.state.running
             )
             self._answering, self._streaming = cached.answer, cached.stream
-        if state is not None:
-            state.answers.store.retire(_generations(blueprint))
-            state.vectors.store.retire({chain.revision for chain in blueprint.chains.values()})
+        if goes_on(blueprint):
+            again = OnceMore(blueprint, self._answering, self._streaming)
+            self._answering, self._streaming = again.answer, again.stream
+
+    def take_over(self) -> None:
+        """Forget what only calls under the replaced router's configuration could still find. Call it when this one is in force."""
+        self.state.answers.store.retire(_generations(self.blueprint))
+        self.state.vectors.store.retire({chain.revision for chain in self.blueprint.chains.values()})
 
     async def execute(self, task: str, prompt: str, context: CallOptions | None = None) -> Answer:
         """Send one prompt to the cheapest model that can do it well: `Client.execute` without a server.
@@ -272,7 +279,7 @@ class Router:
             RouteError: the call would be refused.
 
         """
-        call = self._preparer.prepare(request)
+        call = self._preparer.prepare(request, explains=True)
         now = time.monotonic()
         checkpoints, reason = call.checkpoints()
         return Explanation(
@@ -280,6 +287,7 @@ class Router:
             resolution=call.resolved.resolution,
             stages=call.plan.stages,
             skipped=call.plan.skipped,
+            weighing=call.plan.weighing,
             breakers={
                 stage.ref.position: self.state.admission.state_of(stage, now).breaker.state
                 for stage in call.resolved.chain.stages

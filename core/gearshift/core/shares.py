@@ -16,9 +16,6 @@ from gearshift.core.admission import Admission, AnyBucket
 from gearshift.core.buckets import Budget, Concurrency, TokenBucket
 from gearshift.core.config.model import LimitsConfig
 
-Owner = tuple[str, str]
-"""`account`, `tenant` or `task`, and its name."""
-
 
 class BookEntry(Struct, array_like=True):
     """What one bucket had left.
@@ -61,7 +58,6 @@ class ShareAdmission(Admission):
         self._number = number
         self._size = max(1, size)
         self._alive = max(1, min(alive, size))
-        self._made: dict[Owner, tuple[LimitsConfig, Sequence[AnyBucket]]] = {}
         entries = books.entries if books is not None else []
         self._books = {(each.kind, each.name, each.unit, each.period): each for each in entries}
 
@@ -75,7 +71,7 @@ class ShareAdmission(Admission):
         alive = max(1, min(alive, self._size))
         if alive == self._alive:
             return
-        for _, buckets in self._made.values():
+        for *_, buckets in self._kept():
             for bucket in buckets:
                 if isinstance(bucket, TokenBucket):
                     bucket.level(now)
@@ -83,7 +79,7 @@ class ShareAdmission(Admission):
                     bucket.refill_per_s *= self._alive / alive
                     bucket.settle(0.0, 0.0, now)
         self._alive = alive
-        for limits, buckets in self._made.values():
+        for _, _, limits, buckets in self._kept():
             for bucket in buckets:
                 if isinstance(bucket, Concurrency):
                     bucket.capacity = float(self._places(limits.concurrency or 1))
@@ -94,7 +90,7 @@ class ShareAdmission(Admission):
         """Give what the limits have left, for who follows this process."""
         at = time.time()
         found: list[BookEntry] = []
-        for (kind, name), (_, buckets) in self._made.items():
+        for kind, name, _, buckets in self._kept():
             for bucket in buckets:
                 if isinstance(bucket, Budget):
                     level = bucket.level(now)
@@ -120,21 +116,25 @@ class ShareAdmission(Admission):
             period = bucket.period if isinstance(bucket, Budget) else ""
             left = self._books.pop((kind, name, bucket.unit, period), None)
             if left is not None:
-                _continue(bucket, left, now)
-        self._made[kind, name] = (limits, made)
+                _go_on(bucket, left, now)
         return made
+
+    def _kept(self) -> list[tuple[str, str, LimitsConfig, Sequence[AnyBucket]]]:
+        """Give all buckets, with whose they are: `account`, `tenant` or `task`, and its name."""
+        found = [("account", each.name, each.spec.limits, each.buckets) for each in self._guards.values()]
+        return found + [(kind, name, limits, made) for (kind, name), (limits, made) in self._shared.items()]
 
     def _places(self, concurrency: int) -> int:
         share, rest = divmod(concurrency, self._alive)
         return max(1, share + (self._number % self._alive < rest))
 
 
-def _continue(bucket: AnyBucket, left: BookEntry, now: float) -> None:
+def _go_on(bucket: AnyBucket, left: BookEntry, now: float) -> None:
     """Have a fresh bucket begin where its predecessor stopped."""
     at = time.time()
     if isinstance(bucket, Budget):
         if at < left.ends:
-            bucket.settle(0.0, bucket.level(now) - left.level, now)
+            bucket.follow(left.level, now)
     elif isinstance(bucket, TokenBucket):
         level = left.level + max(0.0, at - left.at) * bucket.refill_per_s
         bucket.settle(0.0, max(0.0, bucket.level(now) - level), now)

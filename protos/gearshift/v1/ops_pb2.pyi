@@ -143,6 +143,7 @@ class GetStatusResponse(_message.Message):
     WARNINGS_FIELD_NUMBER: _builtins.int
     EMBEDDED_FIELD_NUMBER: _builtins.int
     SHARED_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Output only. The version of the service."""
     config_revision: _builtins.str
@@ -171,6 +172,10 @@ class GetStatusResponse(_message.Message):
     def shared(self) -> Global___SharedStatus:
         """Output only. The store that several processes keep their limits and breakers in; unset when none is configured."""
 
+    @_builtins.property
+    def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerStatus]:
+        """Output only. The processes that serve together; empty when there is one only, which then is what all else is about."""
+
     def __init__(
         self,
         *,
@@ -184,14 +189,75 @@ class GetStatusResponse(_message.Message):
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         embedded: Global___EmbeddedStatus | None = ...,
         shared: Global___SharedStatus | None = ...,
+        workers: _abc.Iterable[Global___WorkerStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["embedded", b"embedded", "shared", b"shared", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls_ended", b"calls_ended", "calls_in_flight", b"calls_in_flight", "config_revision", b"config_revision", "embedded", b"embedded", "ledger_dropped", b"ledger_dropped", "ledger_pending", b"ledger_pending", "shared", b"shared", "started_at", b"started_at", "version", b"version", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls_ended", b"calls_ended", "calls_in_flight", b"calls_in_flight", "config_revision", b"config_revision", "embedded", b"embedded", "ledger_dropped", b"ledger_dropped", "ledger_pending", b"ledger_pending", "shared", b"shared", "started_at", b"started_at", "version", b"version", "warnings", b"warnings", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class WorkerStatus(_message.Message):
+    """WorkerStatus is one of the processes that serve together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
+    RESTARTS_FIELD_NUMBER: _builtins.int
+    UP_SECONDS_FIELD_NUMBER: _builtins.int
+    RESIDENT_BYTES_FIELD_NUMBER: _builtins.int
+    CALLS_IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    CALLS_ENDED_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Output only. Its number, from 0; it stays the same over restarts."""
+    state: _builtins.str
+    """Output only. "starting", "serving", "stopped" (it is started again in a moment), or "silent" (it serves and did not
+    answer within a second, so that the sums of this status are without it).
+    """
+    pid: _builtins.int
+    """Output only. The process id; 0 when there is none."""
+    restarts: _builtins.int
+    """Output only. How often it was started again."""
+    up_seconds: _builtins.float
+    """Output only. Seconds since its process began; 0 when there is none."""
+    resident_bytes: _builtins.int
+    """Output only. Resident memory, bytes; 0 when unknown."""
+    calls_in_flight: _builtins.int
+    """Output only. Calls that it runs."""
+    calls_ended: _builtins.int
+    """Output only. Calls that have ended in it since it started."""
+    last_error: _builtins.str
+    """Output only. Why its last process ended, a sentence; empty when none did."""
+    answers: _builtins.bool
+    """Output only. Whether it is the one that answers."""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        state: _builtins.str = ...,
+        pid: _builtins.int = ...,
+        restarts: _builtins.int = ...,
+        up_seconds: _builtins.float = ...,
+        resident_bytes: _builtins.int = ...,
+        calls_in_flight: _builtins.int = ...,
+        calls_ended: _builtins.int = ...,
+        last_error: _builtins.str = ...,
+        answers: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "calls_ended", b"calls_ended", "calls_in_flight", b"calls_in_flight", "last_error", b"last_error", "number", b"number", "pid", b"pid", "resident_bytes", b"resident_bytes", "restarts", b"restarts", "state", b"state", "up_seconds", b"up_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkerStatus: _TypeAlias = WorkerStatus  # noqa: Y015
 
 @_typing.final
 class SharedStatus(_message.Message):
@@ -442,6 +508,8 @@ class StageStatus(_message.Message):
     IN_FLIGHT_FIELD_NUMBER: _builtins.int
     FIRST_TOKEN_MS_FIELD_NUMBER: _builtins.int
     TOTAL_MS_FIELD_NUMBER: _builtins.int
+    PRESSURE_FIELD_NUMBER: _builtins.int
+    PARALLELISM_FIELD_NUMBER: _builtins.int
     provider: _builtins.str
     """Output only. The provider."""
     account: _builtins.str
@@ -468,9 +536,17 @@ class StageStatus(_message.Message):
     """Output only. Moving average of the time to the first token, milliseconds; 0 when unknown."""
     total_ms: _builtins.float
     """Output only. Moving average of the whole time, milliseconds; 0 when unknown."""
+    parallelism: _builtins.float
+    """Output only. Calls that its machine ran at once of late, while it ran any, from 1; 0 when not measured, which only
+    machines with a price for their time are.
+    """
     @_builtins.property
     def buckets(self) -> _containers.RepeatedCompositeFieldContainer[Global___BucketStatus]:
         """Output only. The buckets that limit it."""
+
+    @_builtins.property
+    def pressure(self) -> Global___PressureStatus:
+        """Output only. The pressure on its model server; unset where it is no self-hosted one that can be asked."""
 
     def __init__(
         self,
@@ -489,14 +565,131 @@ class StageStatus(_message.Message):
         in_flight: _builtins.int = ...,
         first_token_ms: _builtins.float = ...,
         total_ms: _builtins.float = ...,
+        pressure: Global___PressureStatus | None = ...,
+        parallelism: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pressure", b"pressure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "account", b"account", "attempts", b"attempts", "breaker", b"breaker", "breaker_reason", b"breaker_reason", "buckets", b"buckets", "failures", b"failures", "first_token_ms", b"first_token_ms", "in_flight", b"in_flight", "model", b"model", "poor", b"poor", "probe_in_seconds", b"probe_in_seconds", "provider", b"provider", "total_ms", b"total_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "account", b"account", "attempts", b"attempts", "breaker", b"breaker", "breaker_reason", b"breaker_reason", "buckets", b"buckets", "failures", b"failures", "first_token_ms", b"first_token_ms", "in_flight", b"in_flight", "model", b"model", "parallelism", b"parallelism", "poor", b"poor", "pressure", b"pressure", "probe_in_seconds", b"probe_in_seconds", "provider", b"provider", "total_ms", b"total_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StageStatus: _TypeAlias = StageStatus  # noqa: Y015
+
+@_typing.final
+class PressureStatus(_message.Message):
+    """PressureStatus is how hard a self-hosted model server is pressed, for all models and callers at its address."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    RUNNING_FIELD_NUMBER: _builtins.int
+    QUEUED_FIELD_NUMBER: _builtins.int
+    OWN_CALLS_FIELD_NUMBER: _builtins.int
+    CACHE_USED_FIELD_NUMBER: _builtins.int
+    LOADED_FIELD_NUMBER: _builtins.int
+    AGE_SECONDS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    MAX_QUEUED_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """Output only. How it is asked: "vllm", "llamacpp" or "ollama"."""
+    running: _builtins.int
+    """Output only. Requests that it works on; unset when unknown."""
+    queued: _builtins.int
+    """Output only. Requests that wait in it; unset when unknown."""
+    own_calls: _builtins.bool
+    """Output only. Whether running and queued are this service's own calls, since the server tells no such numbers."""
+    cache_used: _builtins.float
+    """Output only. Share of its key-value cache in use, 0 to 1; unset when it does not say."""
+    age_seconds: _builtins.float
+    """Output only. Seconds since it answered last; unset when it never did."""
+    error: _builtins.str
+    """Output only. Why the last question failed, a sentence; empty when it did not."""
+    failures: _builtins.int
+    """Output only. Questions that failed since the start."""
+    max_queued: _builtins.int
+    """Output only. While more than this wait, its stages are passed over; unset is never."""
+    @_builtins.property
+    def loaded(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoadedModel]:
+        """Output only. Models in its memory, where it says that."""
+
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        running: _builtins.int | None = ...,
+        queued: _builtins.int | None = ...,
+        own_calls: _builtins.bool = ...,
+        cache_used: _builtins.float | None = ...,
+        loaded: _abc.Iterable[Global___LoadedModel] | None = ...,
+        age_seconds: _builtins.float | None = ...,
+        error: _builtins.str = ...,
+        failures: _builtins.int = ...,
+        max_queued: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_age_seconds", b"_age_seconds", "_cache_used", b"_cache_used", "_max_queued", b"_max_queued", "_queued", b"_queued", "_running", b"_running", "age_seconds", b"age_seconds", "cache_used", b"cache_used", "max_queued", b"max_queued", "queued", b"queued", "running", b"running"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_age_seconds", b"_age_seconds", "_cache_used", b"_cache_used", "_max_queued", b"_max_queued", "_queued", b"_queued", "_running", b"_running", "age_seconds", b"age_seconds", "cache_used", b"cache_used", "error", b"error", "failures", b"failures", "kind", b"kind", "loaded", b"loaded", "max_queued", b"max_queued", "own_calls", b"own_calls", "queued", b"queued", "running", b"running"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__age_seconds: _TypeAlias = _typing.Literal["age_seconds"]  # noqa: Y015
+    _WhichOneofArgType__age_seconds: _TypeAlias = _typing.Literal["_age_seconds", b"_age_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__cache_used: _TypeAlias = _typing.Literal["cache_used"]  # noqa: Y015
+    _WhichOneofArgType__cache_used: _TypeAlias = _typing.Literal["_cache_used", b"_cache_used"]  # noqa: Y015
+    _WhichOneofReturnType__max_queued: _TypeAlias = _typing.Literal["max_queued"]  # noqa: Y015
+    _WhichOneofArgType__max_queued: _TypeAlias = _typing.Literal["_max_queued", b"_max_queued"]  # noqa: Y015
+    _WhichOneofReturnType__queued: _TypeAlias = _typing.Literal["queued"]  # noqa: Y015
+    _WhichOneofArgType__queued: _TypeAlias = _typing.Literal["_queued", b"_queued"]  # noqa: Y015
+    _WhichOneofReturnType__running: _TypeAlias = _typing.Literal["running"]  # noqa: Y015
+    _WhichOneofArgType__running: _TypeAlias = _typing.Literal["_running", b"_running"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__age_seconds) -> _WhichOneofReturnType__age_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cache_used) -> _WhichOneofReturnType__cache_used | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_queued) -> _WhichOneofReturnType__max_queued | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__queued) -> _WhichOneofReturnType__queued | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__running) -> _WhichOneofReturnType__running | None: ...
+
+Global___PressureStatus: _TypeAlias = PressureStatus  # noqa: Y015
+
+@_typing.final
+class LoadedModel(_message.Message):
+    """LoadedModel is a model in a server's memory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    VRAM_BYTES_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Output only. The server's name for it."""
+    bytes: _builtins.int
+    """Output only. Memory that it takes."""
+    vram_bytes: _builtins.int
+    """Output only. The part of it in the graphics card's memory."""
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When the server will drop it; unset when it does not say."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        bytes: _builtins.int = ...,
+        vram_bytes: _builtins.int = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "expires_at", b"expires_at", "name", b"name", "vram_bytes", b"vram_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoadedModel: _TypeAlias = LoadedModel  # noqa: Y015
 
 @_typing.final
 class ListStagesResponse(_message.Message):

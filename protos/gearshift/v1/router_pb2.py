@@ -28,7 +28,7 @@ from gearshift.v1 import stream_pb2 as gearshift_dot_v1_dot_stream__pb2
 from gearshift.v1 import task_pb2 as gearshift_dot_v1_dot_task__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19gearshift/v1/router.proto\x12\x0cgearshift.v1\x1a\x19gearshift/v1/answer.proto\x1a\x17gearshift/v1/call.proto\x1a\x19gearshift/v1/stream.proto\x1a\x17gearshift/v1/task.proto\"0\n\x0cRouteRequest\x12 \n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x12.gearshift.v1.Call\"5\n\rRouteResponse\x12$\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x14.gearshift.v1.Answer\"b\n\x12StreamRouteRequest\x12 \n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x12.gearshift.v1.Call\x12*\n\x06stream\x18\x02 \x01(\x0b\x32\x1a.gearshift.v1.StreamPolicy\":\n\x13StreamRouteResponse\x12#\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.gearshift.v1.Event\"\xaf\x02\n\x0c\x45mbedRequest\x12 \n\x04task\x18\x01 \x01(\x0b\x32\x12.gearshift.v1.Task\x12\x0e\n\x06inputs\x18\x02 \x03(\t\x12+\n\ninput_type\x18\x03 \x01(\x0e\x32\x17.gearshift.v1.InputType\x12\x17\n\ndimensions\x18\x04 \x01(\rH\x00\x88\x01\x01\x12,\n\ntruncation\x18\x05 \x01(\x0e\x32\x18.gearshift.v1.Truncation\x12\x14\n\x0cvector_space\x18\x06 \x01(\t\x12\x1a\n\x12\x61llow_space_change\x18\x07 \x01(\x08\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12$\n\x06policy\x18\t \x01(\x0b\x32\x14.gearshift.v1.PolicyB\r\n\x0b_dimensions\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\xd6\x01\n\rEmbedResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\nembeddings\x18\x02 \x03(\x0b\x32\x17.gearshift.v1.Embedding\x12\x12\n\ndimensions\x18\x03 \x01(\r\x12\x14\n\x0cvector_space\x18\x04 \x01(\t\x12,\n\nresolution\x18\x05 \x01(\x0b\x32\x18.gearshift.v1.Resolution\x12,\n\ncompletion\x18\x06 \x01(\x0b\x32\x18.gearshift.v1.Completion\"^\n\x0e\x45xplainRequest\x12 \n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x12.gearshift.v1.Call\x12*\n\x06stream\x18\x02 \x01(\x0b\x32\x1a.gearshift.v1.StreamPolicy\"\x94\x01\n\x0e\x45xplainedStage\x12%\n\x05stage\x18\x01 \x01(\x0b\x32\x16.gearshift.v1.StageRef\x12\x19\n\x11\x65xpected_cost_usd\x18\x02 \x01(\t\x12\x0f\n\x07planned\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12\x0f\n\x07\x62reaker\x18\x06 \x01(\t\"\xa4\x03\n\x0f\x45xplainResponse\x12,\n\nresolution\x18\x01 \x01(\x0b\x32\x18.gearshift.v1.Resolution\x12\r\n\x05\x63hain\x18\x02 \x01(\t\x12,\n\x06stages\x18\x03 \x03(\x0b\x32\x1c.gearshift.v1.ExplainedStage\x12\x1e\n\x16\x65stimated_input_tokens\x18\x04 \x01(\x03\x12\x1f\n\x17\x65stimated_output_tokens\x18\x05 \x01(\x03\x12\x39\n\x06policy\x18\x06 \x03(\x0b\x32).gearshift.v1.ExplainResponse.PolicyEntry\x12\x33\n\x0b\x63heckpoints\x18\x07 \x01(\x0e\x32\x1e.gearshift.v1.CheckpointPolicy\x12\x1a\n\x12\x63heckpoints_reason\x18\x08 \x01(\t\x12*\n\x06stream\x18\t \x01(\x0b\x32\x1a.gearshift.v1.StreamPolicy\x1a-\n\x0bPolicyEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"A\n\x10PutPromptRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0e\n\x06static\x18\x03 \x01(\x08\"5\n\x11PutPromptResponse\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x13\n\x0bttl_seconds\x18\x02 \x01(\x01\"3\n\x13\x44\x65letePromptRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\"\'\n\x14\x44\x65letePromptResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x08\"m\n\x14ReportOutcomeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12-\n\x07verdict\x18\x02 \x01(\x0e\x32\x1c.gearshift.v1.OutcomeVerdict\x12\x12\n\ncorrection\x18\x03 \x01(\t\"\x17\n\x15ReportOutcomeResponse*V\n\tInputType\x12\x1a\n\x16INPUT_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10INPUT_TYPE_QUERY\x10\x01\x12\x17\n\x13INPUT_TYPE_DOCUMENT\x10\x02*R\n\nTruncation\x12\x1a\n\x16TRUNCATION_UNSPECIFIED\x10\x00\x12\x14\n\x10TRUNCATION_ERROR\x10\x01\x12\x12\n\x0eTRUNCATION_END\x10\x02*\x8c\x01\n\x0eOutcomeVerdict\x12\x1f\n\x1bOUTCOME_VERDICT_UNSPECIFIED\x10\x00\x12\x1c\n\x18OUTCOME_VERDICT_ACCEPTED\x10\x01\x12\x1d\n\x19OUTCOME_VERDICT_CORRECTED\x10\x02\x12\x1c\n\x18OUTCOME_VERDICT_REJECTED\x10\x03\x32\xb0\x04\n\rRouterService\x12@\n\x05Route\x12\x1a.gearshift.v1.RouteRequest\x1a\x1b.gearshift.v1.RouteResponse\x12T\n\x0bStreamRoute\x12 .gearshift.v1.StreamRouteRequest\x1a!.gearshift.v1.StreamRouteResponse0\x01\x12@\n\x05\x45mbed\x12\x1a.gearshift.v1.EmbedRequest\x1a\x1b.gearshift.v1.EmbedResponse\x12\x46\n\x07\x45xplain\x12\x1c.gearshift.v1.ExplainRequest\x1a\x1d.gearshift.v1.ExplainResponse\x12L\n\tPutPrompt\x12\x1e.gearshift.v1.PutPromptRequest\x1a\x1f.gearshift.v1.PutPromptResponse\x12U\n\x0c\x44\x65letePrompt\x12!.gearshift.v1.DeletePromptRequest\x1a\".gearshift.v1.DeletePromptResponse\x12X\n\rReportOutcome\x12\".gearshift.v1.ReportOutcomeRequest\x1a#.gearshift.v1.ReportOutcomeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19gearshift/v1/router.proto\x12\x0cgearshift.v1\x1a\x19gearshift/v1/answer.proto\x1a\x17gearshift/v1/call.proto\x1a\x19gearshift/v1/stream.proto\x1a\x17gearshift/v1/task.proto\"0\n\x0cRouteRequest\x12 \n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x12.gearshift.v1.Call\"5\n\rRouteResponse\x12$\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x14.gearshift.v1.Answer\"b\n\x12StreamRouteRequest\x12 \n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x12.gearshift.v1.Call\x12*\n\x06stream\x18\x02 \x01(\x0b\x32\x1a.gearshift.v1.StreamPolicy\":\n\x13StreamRouteResponse\x12#\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.gearshift.v1.Event\"\xaf\x02\n\x0c\x45mbedRequest\x12 \n\x04task\x18\x01 \x01(\x0b\x32\x12.gearshift.v1.Task\x12\x0e\n\x06inputs\x18\x02 \x03(\t\x12+\n\ninput_type\x18\x03 \x01(\x0e\x32\x17.gearshift.v1.InputType\x12\x17\n\ndimensions\x18\x04 \x01(\rH\x00\x88\x01\x01\x12,\n\ntruncation\x18\x05 \x01(\x0e\x32\x18.gearshift.v1.Truncation\x12\x14\n\x0cvector_space\x18\x06 \x01(\t\x12\x1a\n\x12\x61llow_space_change\x18\x07 \x01(\x08\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12$\n\x06policy\x18\t \x01(\x0b\x32\x14.gearshift.v1.PolicyB\r\n\x0b_dimensions\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\xd6\x01\n\rEmbedResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\nembeddings\x18\x02 \x03(\x0b\x32\x17.gearshift.v1.Embedding\x12\x12\n\ndimensions\x18\x03 \x01(\r\x12\x14\n\x0cvector_space\x18\x04 \x01(\t\x12,\n\nresolution\x18\x05 \x01(\x0b\x32\x18.gearshift.v1.Resolution\x12,\n\ncompletion\x18\x06 \x01(\x0b\x32\x18.gearshift.v1.Completion\"^\n\x0e\x45xplainRequest\x12 \n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x12.gearshift.v1.Call\x12*\n\x06stream\x18\x02 \x01(\x0b\x32\x1a.gearshift.v1.StreamPolicy\"\xc1\x01\n\x0e\x45xplainedStage\x12%\n\x05stage\x18\x01 \x01(\x0b\x32\x16.gearshift.v1.StageRef\x12\x19\n\x11\x65xpected_cost_usd\x18\x02 \x01(\t\x12\x0f\n\x07planned\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12\x0f\n\x07\x62reaker\x18\x06 \x01(\t\x12+\n\x07weighed\x18\x07 \x01(\x0b\x32\x1a.gearshift.v1.WeighedStage\"\xc5\x01\n\x0cWeighedStage\x12\x10\n\x08p_accept\x18\x01 \x01(\x01\x12\x0e\n\x06p_fail\x18\x02 \x01(\x01\x12\x0f\n\x07\x61nswers\x18\x03 \x01(\x01\x12\x14\n\x07seconds\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rcost_with_usd\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x1d\n\x10\x63ost_without_usd\x18\x06 \x01(\x01H\x02\x88\x01\x01\x42\n\n\x08_secondsB\x10\n\x0e_cost_with_usdB\x13\n\x11_cost_without_usd\"\x8a\x01\n\rAdaptiveOrder\x12\x19\n\x0c\x65xpected_usd\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0bwritten_usd\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x13\n\x0bprobe_share\x18\x03 \x01(\x01\x12\x0e\n\x06reason\x18\x04 \x01(\tB\x0f\n\r_expected_usdB\x0e\n\x0c_written_usd\"\xd3\x03\n\x0f\x45xplainResponse\x12,\n\nresolution\x18\x01 \x01(\x0b\x32\x18.gearshift.v1.Resolution\x12\r\n\x05\x63hain\x18\x02 \x01(\t\x12,\n\x06stages\x18\x03 \x03(\x0b\x32\x1c.gearshift.v1.ExplainedStage\x12\x1e\n\x16\x65stimated_input_tokens\x18\x04 \x01(\x03\x12\x1f\n\x17\x65stimated_output_tokens\x18\x05 \x01(\x03\x12\x39\n\x06policy\x18\x06 \x03(\x0b\x32).gearshift.v1.ExplainResponse.PolicyEntry\x12\x33\n\x0b\x63heckpoints\x18\x07 \x01(\x0e\x32\x1e.gearshift.v1.CheckpointPolicy\x12\x1a\n\x12\x63heckpoints_reason\x18\x08 \x01(\t\x12*\n\x06stream\x18\t \x01(\x0b\x32\x1a.gearshift.v1.StreamPolicy\x12-\n\x08\x61\x64\x61ptive\x18\n \x01(\x0b\x32\x1b.gearshift.v1.AdaptiveOrder\x1a-\n\x0bPolicyEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"A\n\x10PutPromptRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0e\n\x06static\x18\x03 \x01(\x08\"5\n\x11PutPromptResponse\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x13\n\x0bttl_seconds\x18\x02 \x01(\x01\"3\n\x13\x44\x65letePromptRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\"\'\n\x14\x44\x65letePromptResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x08\"m\n\x14ReportOutcomeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12-\n\x07verdict\x18\x02 \x01(\x0e\x32\x1c.gearshift.v1.OutcomeVerdict\x12\x12\n\ncorrection\x18\x03 \x01(\t\"\x17\n\x15ReportOutcomeResponse*V\n\tInputType\x12\x1a\n\x16INPUT_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10INPUT_TYPE_QUERY\x10\x01\x12\x17\n\x13INPUT_TYPE_DOCUMENT\x10\x02*R\n\nTruncation\x12\x1a\n\x16TRUNCATION_UNSPECIFIED\x10\x00\x12\x14\n\x10TRUNCATION_ERROR\x10\x01\x12\x12\n\x0eTRUNCATION_END\x10\x02*\x8c\x01\n\x0eOutcomeVerdict\x12\x1f\n\x1bOUTCOME_VERDICT_UNSPECIFIED\x10\x00\x12\x1c\n\x18OUTCOME_VERDICT_ACCEPTED\x10\x01\x12\x1d\n\x19OUTCOME_VERDICT_CORRECTED\x10\x02\x12\x1c\n\x18OUTCOME_VERDICT_REJECTED\x10\x03\x32\xb0\x04\n\rRouterService\x12@\n\x05Route\x12\x1a.gearshift.v1.RouteRequest\x1a\x1b.gearshift.v1.RouteResponse\x12T\n\x0bStreamRoute\x12 .gearshift.v1.StreamRouteRequest\x1a!.gearshift.v1.StreamRouteResponse0\x01\x12@\n\x05\x45mbed\x12\x1a.gearshift.v1.EmbedRequest\x1a\x1b.gearshift.v1.EmbedResponse\x12\x46\n\x07\x45xplain\x12\x1c.gearshift.v1.ExplainRequest\x1a\x1d.gearshift.v1.ExplainResponse\x12L\n\tPutPrompt\x12\x1e.gearshift.v1.PutPromptRequest\x1a\x1f.gearshift.v1.PutPromptResponse\x12U\n\x0c\x44\x65letePrompt\x12!.gearshift.v1.DeletePromptRequest\x1a\".gearshift.v1.DeletePromptResponse\x12X\n\rReportOutcome\x12\".gearshift.v1.ReportOutcomeRequest\x1a#.gearshift.v1.ReportOutcomeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,12 +37,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EXPLAINRESPONSE_POLICYENTRY']._loaded_options = None
   _globals['_EXPLAINRESPONSE_POLICYENTRY']._serialized_options = b'8\001'
-  _globals['_INPUTTYPE']._serialized_start=1986
-  _globals['_INPUTTYPE']._serialized_end=2072
-  _globals['_TRUNCATION']._serialized_start=2074
-  _globals['_TRUNCATION']._serialized_end=2156
-  _globals['_OUTCOMEVERDICT']._serialized_start=2159
-  _globals['_OUTCOMEVERDICT']._serialized_end=2299
+  _globals['_INPUTTYPE']._serialized_start=2419
+  _globals['_INPUTTYPE']._serialized_end=2505
+  _globals['_TRUNCATION']._serialized_start=2507
+  _globals['_TRUNCATION']._serialized_end=2589
+  _globals['_OUTCOMEVERDICT']._serialized_start=2592
+  _globals['_OUTCOMEVERDICT']._serialized_end=2732
   _globals['_ROUTEREQUEST']._serialized_start=147
   _globals['_ROUTEREQUEST']._serialized_end=195
   _globals['_ROUTERESPONSE']._serialized_start=197
@@ -60,23 +60,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPLAINREQUEST']._serialized_start=964
   _globals['_EXPLAINREQUEST']._serialized_end=1058
   _globals['_EXPLAINEDSTAGE']._serialized_start=1061
-  _globals['_EXPLAINEDSTAGE']._serialized_end=1209
-  _globals['_EXPLAINRESPONSE']._serialized_start=1212
-  _globals['_EXPLAINRESPONSE']._serialized_end=1632
-  _globals['_EXPLAINRESPONSE_POLICYENTRY']._serialized_start=1587
-  _globals['_EXPLAINRESPONSE_POLICYENTRY']._serialized_end=1632
-  _globals['_PUTPROMPTREQUEST']._serialized_start=1634
-  _globals['_PUTPROMPTREQUEST']._serialized_end=1699
-  _globals['_PUTPROMPTRESPONSE']._serialized_start=1701
-  _globals['_PUTPROMPTRESPONSE']._serialized_end=1754
-  _globals['_DELETEPROMPTREQUEST']._serialized_start=1756
-  _globals['_DELETEPROMPTREQUEST']._serialized_end=1807
-  _globals['_DELETEPROMPTRESPONSE']._serialized_start=1809
-  _globals['_DELETEPROMPTRESPONSE']._serialized_end=1848
-  _globals['_REPORTOUTCOMEREQUEST']._serialized_start=1850
-  _globals['_REPORTOUTCOMEREQUEST']._serialized_end=1959
-  _globals['_REPORTOUTCOMERESPONSE']._serialized_start=1961
-  _globals['_REPORTOUTCOMERESPONSE']._serialized_end=1984
-  _globals['_ROUTERSERVICE']._serialized_start=2302
-  _globals['_ROUTERSERVICE']._serialized_end=2862
+  _globals['_EXPLAINEDSTAGE']._serialized_end=1254
+  _globals['_WEIGHEDSTAGE']._serialized_start=1257
+  _globals['_WEIGHEDSTAGE']._serialized_end=1454
+  _globals['_ADAPTIVEORDER']._serialized_start=1457
+  _globals['_ADAPTIVEORDER']._serialized_end=1595
+  _globals['_EXPLAINRESPONSE']._serialized_start=1598
+  _globals['_EXPLAINRESPONSE']._serialized_end=2065
+  _globals['_EXPLAINRESPONSE_POLICYENTRY']._serialized_start=2020
+  _globals['_EXPLAINRESPONSE_POLICYENTRY']._serialized_end=2065
+  _globals['_PUTPROMPTREQUEST']._serialized_start=2067
+  _globals['_PUTPROMPTREQUEST']._serialized_end=2132
+  _globals['_PUTPROMPTRESPONSE']._serialized_start=2134
+  _globals['_PUTPROMPTRESPONSE']._serialized_end=2187
+  _globals['_DELETEPROMPTREQUEST']._serialized_start=2189
+  _globals['_DELETEPROMPTREQUEST']._serialized_end=2240
+  _globals['_DELETEPROMPTRESPONSE']._serialized_start=2242
+  _globals['_DELETEPROMPTRESPONSE']._serialized_end=2281
+  _globals['_REPORTOUTCOMEREQUEST']._serialized_start=2283
+  _globals['_REPORTOUTCOMEREQUEST']._serialized_end=2392
+  _globals['_REPORTOUTCOMERESPONSE']._serialized_start=2394
+  _globals['_REPORTOUTCOMERESPONSE']._serialized_end=2417
+  _globals['_ROUTERSERVICE']._serialized_start=2735
+  _globals['_ROUTERSERVICE']._serialized_end=3295
 # @@protoc_insertion_point(module_scope)

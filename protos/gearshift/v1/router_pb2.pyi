@@ -377,6 +377,7 @@ class ExplainedStage(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     BREAKER_FIELD_NUMBER: _builtins.int
+    WEIGHED_FIELD_NUMBER: _builtins.int
     expected_cost_usd: _builtins.str
     """Output only. What one try is expected to cost, USD, a decimal; empty when the price is unknown."""
     planned: _builtins.bool
@@ -391,6 +392,10 @@ class ExplainedStage(_message.Message):
     def stage(self) -> _answer_pb2.StageRef:
         """Output only. The stage."""
 
+    @_builtins.property
+    def weighed(self) -> Global___WeighedStage:
+        """Output only. What an adaptive order goes by; unset where the chain's order is written, or the stage may not serve."""
+
     def __init__(
         self,
         *,
@@ -400,14 +405,113 @@ class ExplainedStage(_message.Message):
         reason: _builtins.str = ...,
         detail: _builtins.str = ...,
         breaker: _builtins.str = ...,
+        weighed: Global___WeighedStage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["stage", b"stage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["stage", b"stage", "weighed", b"weighed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker", "detail", b"detail", "expected_cost_usd", b"expected_cost_usd", "planned", b"planned", "reason", b"reason", "stage", b"stage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker", "detail", b"detail", "expected_cost_usd", b"expected_cost_usd", "planned", b"planned", "reason", b"reason", "stage", b"stage", "weighed", b"weighed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExplainedStage: _TypeAlias = ExplainedStage  # noqa: Y015
+
+@_typing.final
+class WeighedStage(_message.Message):
+    """WeighedStage is what an adaptive order knows of a stage, for tasks of this type."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    P_ACCEPT_FIELD_NUMBER: _builtins.int
+    P_FAIL_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    COST_WITH_USD_FIELD_NUMBER: _builtins.int
+    COST_WITHOUT_USD_FIELD_NUMBER: _builtins.int
+    p_accept: _builtins.float
+    """Output only. Probability that its answer is accepted, given that there is one, 0 to 1."""
+    p_fail: _builtins.float
+    """Output only. Probability that a try fails, 0 to 1."""
+    answers: _builtins.float
+    """Output only. Answers that p_accept rests on, older ones counting less; 0 is the prior alone."""
+    seconds: _builtins.float
+    """Output only. How long a try takes, seconds; unset when never measured."""
+    cost_with_usd: _builtins.float
+    """Output only. What an accepted answer is expected to cost with this stage, USD; unset where it is never left out or a
+    price is unknown.
+    """
+    cost_without_usd: _builtins.float
+    """Output only. The same without it."""
+    def __init__(
+        self,
+        *,
+        p_accept: _builtins.float = ...,
+        p_fail: _builtins.float = ...,
+        answers: _builtins.float = ...,
+        seconds: _builtins.float | None = ...,
+        cost_with_usd: _builtins.float | None = ...,
+        cost_without_usd: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_with_usd", b"_cost_with_usd", "_cost_without_usd", b"_cost_without_usd", "_seconds", b"_seconds", "cost_with_usd", b"cost_with_usd", "cost_without_usd", b"cost_without_usd", "seconds", b"seconds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_with_usd", b"_cost_with_usd", "_cost_without_usd", b"_cost_without_usd", "_seconds", b"_seconds", "answers", b"answers", "cost_with_usd", b"cost_with_usd", "cost_without_usd", b"cost_without_usd", "p_accept", b"p_accept", "p_fail", b"p_fail", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cost_with_usd: _TypeAlias = _typing.Literal["cost_with_usd"]  # noqa: Y015
+    _WhichOneofArgType__cost_with_usd: _TypeAlias = _typing.Literal["_cost_with_usd", b"_cost_with_usd"]  # noqa: Y015
+    _WhichOneofReturnType__cost_without_usd: _TypeAlias = _typing.Literal["cost_without_usd"]  # noqa: Y015
+    _WhichOneofArgType__cost_without_usd: _TypeAlias = _typing.Literal["_cost_without_usd", b"_cost_without_usd"]  # noqa: Y015
+    _WhichOneofReturnType__seconds: _TypeAlias = _typing.Literal["seconds"]  # noqa: Y015
+    _WhichOneofArgType__seconds: _TypeAlias = _typing.Literal["_seconds", b"_seconds"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_with_usd) -> _WhichOneofReturnType__cost_with_usd | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_without_usd) -> _WhichOneofReturnType__cost_without_usd | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seconds) -> _WhichOneofReturnType__seconds | None: ...
+
+Global___WeighedStage: _TypeAlias = WeighedStage  # noqa: Y015
+
+@_typing.final
+class AdaptiveOrder(_message.Message):
+    """AdaptiveOrder is how the order of an adaptive chain came about."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPECTED_USD_FIELD_NUMBER: _builtins.int
+    WRITTEN_USD_FIELD_NUMBER: _builtins.int
+    PROBE_SHARE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    expected_usd: _builtins.float
+    """Output only. What an accepted answer is expected to cost in the order that was chosen, USD; unset when a price is
+    unknown.
+    """
+    written_usd: _builtins.float
+    """Output only. The same in the written order."""
+    probe_share: _builtins.float
+    """Output only. Share of the calls that take the written order all the same, 0 to 1."""
+    reason: _builtins.str
+    """Output only. Why it is so, a sentence."""
+    def __init__(
+        self,
+        *,
+        expected_usd: _builtins.float | None = ...,
+        written_usd: _builtins.float | None = ...,
+        probe_share: _builtins.float = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_usd", b"_expected_usd", "_written_usd", b"_written_usd", "expected_usd", b"expected_usd", "written_usd", b"written_usd"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_usd", b"_expected_usd", "_written_usd", b"_written_usd", "expected_usd", b"expected_usd", "probe_share", b"probe_share", "reason", b"reason", "written_usd", b"written_usd"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_usd: _TypeAlias = _typing.Literal["expected_usd"]  # noqa: Y015
+    _WhichOneofArgType__expected_usd: _TypeAlias = _typing.Literal["_expected_usd", b"_expected_usd"]  # noqa: Y015
+    _WhichOneofReturnType__written_usd: _TypeAlias = _typing.Literal["written_usd"]  # noqa: Y015
+    _WhichOneofArgType__written_usd: _TypeAlias = _typing.Literal["_written_usd", b"_written_usd"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_usd) -> _WhichOneofReturnType__expected_usd | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__written_usd) -> _WhichOneofReturnType__written_usd | None: ...
+
+Global___AdaptiveOrder: _TypeAlias = AdaptiveOrder  # noqa: Y015
 
 @_typing.final
 class ExplainResponse(_message.Message):
@@ -444,6 +548,7 @@ class ExplainResponse(_message.Message):
     CHECKPOINTS_FIELD_NUMBER: _builtins.int
     CHECKPOINTS_REASON_FIELD_NUMBER: _builtins.int
     STREAM_FIELD_NUMBER: _builtins.int
+    ADAPTIVE_FIELD_NUMBER: _builtins.int
     chain: _builtins.str
     """Output only. The chain that was chosen."""
     estimated_input_tokens: _builtins.int
@@ -470,6 +575,10 @@ class ExplainResponse(_message.Message):
     def stream(self) -> _call_pb2.StreamPolicy:
         """Output only. How it would be held back and switched."""
 
+    @_builtins.property
+    def adaptive(self) -> Global___AdaptiveOrder:
+        """Output only. How the order came about; unset where the chain's order is written."""
+
     def __init__(
         self,
         *,
@@ -482,10 +591,11 @@ class ExplainResponse(_message.Message):
         checkpoints: _stream_pb2.CheckpointPolicy.ValueType = ...,
         checkpoints_reason: _builtins.str = ...,
         stream: _call_pb2.StreamPolicy | None = ...,
+        adaptive: Global___AdaptiveOrder | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["resolution", b"resolution", "stream", b"stream"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adaptive", b"adaptive", "resolution", b"resolution", "stream", b"stream"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "checkpoints", b"checkpoints", "checkpoints_reason", b"checkpoints_reason", "estimated_input_tokens", b"estimated_input_tokens", "estimated_output_tokens", b"estimated_output_tokens", "policy", b"policy", "resolution", b"resolution", "stages", b"stages", "stream", b"stream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adaptive", b"adaptive", "chain", b"chain", "checkpoints", b"checkpoints", "checkpoints_reason", b"checkpoints_reason", "estimated_input_tokens", b"estimated_input_tokens", "estimated_output_tokens", b"estimated_output_tokens", "policy", b"policy", "resolution", b"resolution", "stages", b"stages", "stream", b"stream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -14,11 +14,11 @@ import os
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -27,17 +27,20 @@ from gearshift.core.blueprint import Blueprint
 from gearshift.core.classifier import TaskClassifier
 from gearshift.core.config.model import Config, ServerConfig
 from gearshift.core.embedded.state import ProgressCallback
+from gearshift.core.embedded.supervisor import AttachedModel, EmbeddedModel
 from gearshift.core.errors import ConfigError
 from gearshift.core.ledger import Ledger
 from gearshift.core.ledger.opening import configured_ledger
 from gearshift.core.observer import Observer
-from gearshift.core.opening import EmbeddedModels, admission_of, cache_stores_of, embedded_models
+from gearshift.core.opening import admission_of, cache_stores_of, embedded_models
 from gearshift.core.provider import Provider
 from gearshift.core.router import Router
 from gearshift.core.shared.admission import SharedAdmission
 from gearshift.core.shared.store import SharedStore
+from gearshift.core.shares import ShareAdmission
 from gearshift.server.access import Access
 from gearshift.server.budgets import Budgets
+from gearshift.server.calibrating import calibrating, recalibrate
 from gearshift.server.certificates import Certificates
 from gearshift.server.following import Followed, following
 from gearshift.server.guard import CallGuard
@@ -48,12 +51,20 @@ from gearshift.server.keyring import Keyring
 from gearshift.server.logs import CallLog
 from gearshift.server.metrics import Metrics
 from gearshift.server.ops_service import OpsService
+from gearshift.server.own_machines import OwnMachines
 from gearshift.server.plugins import own_gates, own_observers
 from gearshift.server.recording import LedgerObserver, retention
 from gearshift.server.reflection import enable_reflection
+from gearshift.server.reloading import reloadable
+from gearshift.server.retiring import Retirement, retirement
 from gearshift.server.router_service import RouterService
 from gearshift.server.scheduling import spare_this_thread
 from gearshift.server.trail import Trail
+from gearshift.server.version import service_version
+from gearshift.server.workers.exposing import whole_exposition
+from gearshift.server.workers.member import Member
+from gearshift.server.workers.ops import TeamOpsService
+from gearshift.server.workers.prompts import TeamRouterService
 from gearshift.v1 import ops_pb2, ops_pb2_grpc, router_pb2, router_pb2_grpc
 
 _log = logging.getLogger(__name__)
@@ -85,10 +96,11 @@ class App:
         metrics: Metrics | None,
         trail: Trail,
         guard: CallGuard,
-        models: EmbeddedModels,
+        models: Mapping[str, EmbeddedModel | AttachedModel],
         observers: tuple[Observer, ...],
         read: Callable[[], Blueprint] | None,
         providers: Mapping[str, Provider] | None,
+        retired: Retirement,
     ) -> None:
         self.router = router
         self.keys = Keyring(blueprint.config.access)
@@ -103,7 +115,11 @@ class App:
         self._providers = providers
         self.budgets = Budgets(ledger, lambda: self.router.state.admission)
         self._started_at = time.time()
-        self._retired: list[Router] = []
+        self.retired = retired
+        self._reloading = anyio.Lock()
+        self.machines = OwnMachines(
+            lambda: self.router, ledger, {name: each.base_url for name, each in models.items()}, self._sharers
+        )
         self.port = 0
         self.http_port = 0
         self.is_serving = False
@@ -123,6 +139,13 @@ class App:
         """The store that several processes share, where one is configured."""
         admission = self.router.state.admission
         return admission.store if isinstance(admission, SharedAdmission) else None
+
+    def _sharers(self) -> int:
+        """Give how many processes serve on the same machines, as far as this one knows."""
+        admission = self.router.state.admission
+        if isinstance(admission, ShareAdmission):
+            return admission.alive
+        return 1 if (store := self.store) is None else store.processes
 
     def status(self) -> ops_pb2.GetStatusResponse:
         """Give what is running."""
@@ -165,6 +188,8 @@ class App:
                 )
             )
         for model in self._models.values():
+            if isinstance(model, AttachedModel):
+                continue  # its owner tells
             state = model.status()
             response.embedded.CopyFrom(
                 ops_pb2.EmbeddedStatus(
@@ -181,34 +206,57 @@ class App:
         """Read the configuration again and put it in force; an invalid one changes nothing.
 
         Raises:
-            ConfigError: it is invalid, or what it changes needs a restart.
+            ConfigError: it is invalid.
         """
         if self._read is None:
             raise ConfigError(["this service was started without a file, so there is nothing to read again"])
-        blueprint = self._read()
-        old = self.router
+        async with self._reloading:
+            # In a thread, so that calls go on meanwhile.
+            read = await anyio.to_thread.run_sync(self._read)
+            old = self.router.blueprint
+            blueprint = reloadable(old, read)
+            are_new = self.reread()
+            for warning in blueprint.warnings:
+                if warning not in old.warnings:
+                    _log.warning(warning)
+            if blueprint.revision == old.revision:
+                return are_new
+            await self.switch(self.prepared(blueprint))
+            return True
+
+    def reread(self) -> bool:
+        """Read keys and certificates again; tell whether they have changed."""
         are_new = self.keys.reread()
         if self.certificates is not None:
             are_new |= self.certificates.reread()
-        if blueprint.revision == old.blueprint.revision:
-            return are_new
-        for name, reason in _needs_restart(old.blueprint.config, blueprint.config):
-            raise ConfigError([f"{name}: {reason}; restart the service to change it"])
-        self.keys.configure(blueprint.config.access)
-        self.router = Router(
+        return are_new
+
+    def prepared(self, blueprint: Blueprint) -> Router:
+        """Give a router that `switch` puts in force, or whose owner closes it; everything that can fail is done here.
+
+        Raises:
+            ConfigError: a plug-in cannot take the configuration.
+        """
+        return Router(
             blueprint,
             classifier=TaskClassifier.load(),
             gates=own_gates(),
             observers=self._observers,
             providers=self._providers,
             embedded={name: model.base_url for name, model in self._models.items()},
-            state=old.state,
+            state=self.router.state,
         )
-        # Calls that run keep the old router's connections; it is closed with the service.
-        self._retired.append(old)
+
+    async def switch(self, router: Router) -> None:
+        """Put a prepared router in force. Calls that run keep the old one, which is closed when they have ended."""
+        old, blueprint = self.router, router.blueprint
+        self.keys.configure(blueprint.config.access)
+        self.router = router
+        router.take_over()
+        self.retired.retire(old, self.guard.next_era())
         _log.info("configuration reloaded", extra={"fields": {"revision": blueprint.revision}})
         await self.budgets.reseed(blueprint)
-        return True
+        await recalibrate(self.ledger, router)
 
     def followed(self) -> list[Followed]:
         """Give the files that are put in force when they change."""
@@ -218,9 +266,8 @@ class App:
         return found
 
     async def aclose(self) -> None:
-        """Close the routers."""
-        for router in (*self._retired, self.router):
-            await router.aclose()
+        """Close the router in force."""
+        await self.router.aclose()
 
 
 @asynccontextmanager
@@ -231,6 +278,7 @@ async def running_app(
     progress: ProgressCallback | None = None,
     own: tuple[Observer, ...] = (),
     providers: Mapping[str, Provider] | None = None,
+    member: Member | None = None,
 ) -> AsyncGenerator[App]:
     """Serve while the block runs; leaving it drains within the configured grace.
 
@@ -240,6 +288,7 @@ async def running_app(
         progress: told how the embedded model's start goes.
         own: observers besides the service's own.
         providers: adapters by provider name, in place of those that the configuration names.
+        member: this process as one of several that share the ports and speak for each other.
 
     Raises:
         ConfigError: a port is in use, or a certificate cannot be read.
@@ -252,8 +301,14 @@ async def running_app(
         await ledger.start()
         stack.push_async_callback(ledger.aclose)
         await stack.enter_async_context(retention(ledger, config.ledger.keep_days))
-        models = await stack.enter_async_context(embedded_models(blueprint, progress))
+        models: Mapping[str, EmbeddedModel | AttachedModel]
+        if member is None:
+            models = await stack.enter_async_context(embedded_models(blueprint, progress))
+        else:
+            models = member.attached_models()
         admission = await stack.enter_async_context(admission_of(blueprint))
+        if member is not None and member.admission is not None:
+            admission = member.admission
         stores = await stack.enter_async_context(cache_stores_of(blueprint))
         metrics = Metrics() if config.telemetry.export_metrics == "prometheus" else None
         trail = Trail()
@@ -277,8 +332,11 @@ async def running_app(
             stores=stores,
         )
         guard = CallGuard(config.server.max_calls)
-        app = App(blueprint, router, ledger, metrics, trail, guard, models, tuple(observers), read, providers)
+        retired = await stack.enter_async_context(retirement())
+        app = App(blueprint, router, ledger, metrics, trail, guard, models, tuple(observers), read, providers, retired)
         stack.push_async_callback(app.aclose)
+        await stack.enter_async_context(app.machines.running(metrics))
+        await stack.enter_async_context(calibrating(ledger, lambda: app.router))
         await stack.enter_async_context(router.state.flights)
         if metrics is not None:
             metrics.caches(lambda: app.router.state.caches)
@@ -309,7 +367,7 @@ async def running_app(
                 metrics.gauge("gearshift_shared_changes", "How often it went away or came back.", lambda: health.changes)
                 metrics.gauge("gearshift_shared_round_trip_seconds", "Moving average.", lambda: health.round_trip_s)
         await stack.enter_async_context(app.budgets.seeding(blueprint))
-        await stack.enter_async_context(_serving(app, config.server))
+        await stack.enter_async_context(_serving(app, config.server, member))
         await stack.enter_async_context(following(*app.followed()))
         if config.server.http:
             app.http_port = await stack.enter_async_context(
@@ -319,6 +377,8 @@ async def running_app(
                     metrics,
                     lambda: app.is_serving,
                     config.server.http_allowed_hosts,
+                    whole_exposition(member, metrics, blueprint) if member is not None and metrics is not None else None,
+                    reuse_port=member is not None,
                 )
             )
         for warning in (*blueprint.warnings, *app.keys.warnings()):
@@ -327,11 +387,13 @@ async def running_app(
 
 
 @asynccontextmanager
-async def _serving(app: App, config: ServerConfig) -> AsyncGenerator[None]:
+async def _serving(app: App, config: ServerConfig, member: Member | None) -> AsyncGenerator[None]:
     """Run the gRPC server while the block runs."""
-    server = grpc.aio.server(options=_options(config))
-    router_pb2_grpc.add_RouterServiceServicer_to_server(RouterService(app), app.guard.over(server))
-    ops_pb2_grpc.add_OpsServiceServicer_to_server(OpsService(app), app.guard.over(server))
+    server = grpc.aio.server(options=_options(config, shared=member is not None))
+    routing = RouterService(app) if member is None else TeamRouterService(app, member)
+    operating = OpsService(app) if member is None else TeamOpsService(app, member)
+    router_pb2_grpc.add_RouterServiceServicer_to_server(routing, app.guard.over(server))
+    ops_pb2_grpc.add_OpsServiceServicer_to_server(operating, app.guard.over(server))
     checks = health.aio.HealthServicer()
     refusals = app.guard.refusals
     health_key = keyed(lambda: app.access, lambda keys: keys.is_open or keys.config.open_health, refusals)
@@ -340,7 +402,8 @@ async def _serving(app: App, config: ServerConfig) -> AsyncGenerator[None]:
     enable_reflection(server, SERVICES, reflection_key)
     app.port = _bind(server, config, app.certificates)
     await server.start()
-    spare_this_thread()
+    if config.own_cores:
+        spare_this_thread()
     for name in ("", *SERVICES[:2]):
         await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
     app.is_serving = True
@@ -372,9 +435,10 @@ async def _drain(server: grpc.aio.Server, guard: CallGuard, grace_s: float) -> N
         await guard.wait_idle()
 
 
-def _options(config: ServerConfig) -> list[tuple[str, int]]:
+def _options(config: ServerConfig, *, shared: bool) -> list[tuple[str, int]]:
     return [
-        ("grpc.so_reuseport", 0),
+        # Alone, a port that somebody else listens on is an error, not a silent half of the calls.
+        ("grpc.so_reuseport", int(shared)),
         ("grpc.max_receive_message_length", config.max_message_bytes),
         ("grpc.max_send_message_length", config.max_message_bytes),
         ("grpc.max_metadata_size", 32 * 1024),
@@ -397,25 +461,6 @@ def _bind(server: grpc.aio.Server, config: ServerConfig, certificates: Certifica
         ) from error
 
 
-def _needs_restart(old: Config, new: Config) -> list[tuple[str, str]]:
-    """Name what a reload cannot change."""
-    found: list[tuple[str, str]] = []
-    if old.server != new.server:
-        found.append(("server", "ports, TLS and sizes are fixed at the start"))
-    if old.shared != new.shared:
-        found.append(("shared", "the shared store is joined at the start"))
-    if old.ledger != new.ledger:
-        found.append(("ledger", "the store is opened at the start"))
-    if old.telemetry != new.telemetry:
-        found.append(("telemetry", "logs and metrics are set up at the start"))
-    if old.caching != new.caching:
-        found.append(("caching", "the caches are made at the start"))
-    embedded = {name: each.embedded for name, each in old.providers.items() if each.kind == "embedded"}
-    if embedded != {name: each.embedded for name, each in new.providers.items() if each.kind == "embedded"}:
-        found.append(("providers", "the embedded model's process is started once"))
-    return found
-
-
 def ledger_path(config: Config) -> str:
     """Give the ledger's file; the default stands in the user's state folder, which is made."""
     if config.ledger.path:
@@ -427,11 +472,3 @@ def ledger_path(config: Config) -> str:
     except OSError as error:
         raise ConfigError([f"ledger.path: cannot make {folder} ({error.strerror}); set ledger.path"]) from error
     return str(folder / "ledger.db")
-
-
-def service_version() -> str:
-    """Give the installed version."""
-    try:
-        return version("gearshift")
-    except PackageNotFoundError:
-        return "unknown"

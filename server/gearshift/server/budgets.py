@@ -22,6 +22,8 @@ from gearshift.core.config.model import LimitsConfig
 from gearshift.core.errors import LedgerError
 from gearshift.core.ledger import CostQuery, Ledger
 from gearshift.core.shared.admission import SharedAdmission
+from gearshift.core.shared.buckets import SharedBudget
+from gearshift.server.status import lone
 
 _RETRY_S = 5.0
 
@@ -38,6 +40,10 @@ class Budgets:
         self._ledger = ledger
         self._admission = admission
         self._seeded: set[Whose] = set()
+        self._limited: list[tuple[str, str, LimitsConfig]] = []
+        self._blueprint: Blueprint | None = None
+        self.rounds = 0
+        """How often all budgets were gone through."""
         self.problem = ""
         """Why the ledger could not be asked yet; empty when it was."""
 
@@ -49,18 +55,24 @@ class Budgets:
         """Count what was spent before a time, seconds since the epoch, in every budget that is new.
 
         Raises:
-            LedgerError: the ledger cannot be read; what was counted before that stays so.
+            LedgerError: the ledger cannot be read, or the shared store is away; what was counted before that stays so.
         """
-        for kind, name, limits, where in _limited(blueprint):
+        self._blueprint = blueprint
+        limited = list(_limited(blueprint))
+        self._limited = [(kind, name, limits) for kind, name, limits, where in limited if where is None]
+        # A budget that was taken away and comes back begins anew.
+        self._seeded &= {(kind, name, period) for kind, name, limits, _ in limited for period in _periods(limits)}
+        for kind, name, limits, where in limited:
             spent: dict[str, Decimal] = {}
-            for period, usd in (("day", limits.usd_per_day), ("month", limits.usd_per_month)):
-                if usd is not None and (kind, name, period) not in self._seeded:
+            for period in _periods(limits):
+                if (kind, name, period) not in self._seeded:
                     since = period_of(period, until)[0]
                     spent[period] = await self._spent(kind, name, where, since, until)
             if spent:
                 await self._count(kind, name, limits, where, spent)
                 self._seeded |= {(kind, name, period) for period in spent}
         self.problem = ""
+        self.rounds += 1
 
     async def reseed(self, blueprint: Blueprint) -> None:
         """Count what was spent so far in budgets that a new configuration brings."""
@@ -72,27 +84,45 @@ class Budgets:
 
     @asynccontextmanager
     async def seeding(self, blueprint: Blueprint) -> AsyncGenerator[None]:
-        """Seed now, or while the block runs as soon as the ledger can be read."""
+        """Seed now, or while the block runs as soon as it can be done; and anew where a shared store comes back without its data."""
         until = time.time()
-        if await self._try(blueprint, until):
+        is_done = await self._try(blueprint, until)
+        admission = self._admission()
+        store = admission.store if isinstance(admission, SharedAdmission) else None
+        if is_done and store is None:
             yield
             return
 
         async def go_on() -> None:
-            while not await self._try(blueprint, until):
+            nonlocal is_done, until
+            changes = store.health.changes if store is not None else 0
+            while store is not None or not is_done:
                 await anyio.sleep(_RETRY_S)
+                if store is not None and is_done and store.is_up and store.health.changes != changes:
+                    # It counts only what it does not hold: a store that kept its data stays as it is.
+                    changes, is_done, until = store.health.changes, False, time.time()
+                    self._seeded.clear()
+                if not is_done:
+                    is_done = await self._try(self._blueprint or blueprint, until)
 
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(go_on)
-            try:
-                yield
-            finally:
-                tasks.cancel_scope.cancel()
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(go_on)
+                try:
+                    yield
+                finally:
+                    tasks.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            raise lone(group) from None
 
     def left(self, now: float) -> dict[tuple[str, ...], float]:
         """Give what is left of tenants' and tasks' budgets, USD, by kind, name and period."""
-        found = self._admission().budgets()
-        return {(kind, name, each.period): each.level(now) for kind, name, each in found if kind != "account"}
+        admission, found = self._admission(), dict[tuple[str, ...], float]()
+        for kind, name, limits in self._limited:
+            for bucket in admission.shared_buckets(kind, name, limits, now):
+                if isinstance(bucket, Budget | SharedBudget):
+                    found[kind, name, bucket.period] = bucket.level(now)
+        return found
 
     async def _try(self, blueprint: Blueprint, until: float) -> bool:
         try:
@@ -124,6 +154,9 @@ class Budgets:
     ) -> None:
         admission, now = self._admission(), time.monotonic()
         if isinstance(admission, SharedAdmission):
+            if not admission.store.is_up:
+                # Nobody spends more than is held ahead meanwhile, and nothing is held before it was there.
+                raise LedgerError("the shared store is away")
             await admission.seed(kind, name, limits, spent)
             return
         buckets = (
@@ -142,20 +175,21 @@ _Where = tuple[Stage, AccountSpec]
 def _limited(blueprint: Blueprint) -> Iterator[tuple[str, str, LimitsConfig, _Where | None]]:
     """Give whoever has a budget: its kind and name, and for an account the stage."""
     for name, tenant in blueprint.config.access.tenants.items():
-        if _is_money(tenant.limits):
+        if _periods(tenant.limits):
             yield "tenant", name, tenant.limits, None
     for task in blueprint.tasks.values():
-        if task.limits is not None and _is_money(task.limits):
+        if task.limits is not None and _periods(task.limits):
             yield "task", task.id, task.limits, None
     seen: set[str] = set()
     for chain in blueprint.chains.values():
         for stage in chain.stages:
             for spec in stage.provider.accounts:
                 name = f"{stage.provider.name}/{spec.account.name}/{stage.model.id}"
-                if _is_money(spec.limits) and name not in seen:
+                if _periods(spec.limits) and name not in seen:
                     seen.add(name)
                     yield "account", name, spec.limits, (stage, spec)
 
 
-def _is_money(limits: LimitsConfig) -> bool:
-    return limits.usd_per_day is not None or limits.usd_per_month is not None
+def _periods(limits: LimitsConfig) -> list[str]:
+    """Give the periods that have a budget."""
+    return [period for period, usd in (("day", limits.usd_per_day), ("month", limits.usd_per_month)) if usd is not None]

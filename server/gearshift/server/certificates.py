@@ -127,7 +127,10 @@ def expiry_of_pem(pem: bytes) -> float:
 
 
 def _expiry_of_der(der: bytes) -> float:
-    """Read `notAfter` (RFC 5280, 4.1): Certificate { tbsCertificate { [0] version, serial, algorithm, issuer, validity …"""
+    """Read `notAfter`.
+
+    RFC 5280, 4.1: Certificate { tbsCertificate { [0] version, serial, algorithm, issuer, validity { notBefore, notAfter } …
+    """
     certificate, _ = _value(der, 0, _SEQUENCE)
     to_be_signed, _ = _value(certificate, 0, _SEQUENCE)
     at = _value(to_be_signed, 0)[1] if to_be_signed[0] == _EXPLICIT_0 else 0

@@ -13,6 +13,8 @@ from contextlib import asynccontextmanager
 
 import anyio
 
+from gearshift.server.status import lone
+
 _log = logging.getLogger(__name__)
 
 EVERY_S = 1.0
@@ -35,16 +37,18 @@ async def following(*followed: Followed, every_s: float = EVERY_S) -> AsyncGener
                     stamps[number] = seen
                     try:
                         changed()
-                    except Exception:
-                        # What is wrong with one file must not end the looking after all others.
+                    except Exception:  # noqa: BLE001  # one file's fault must not end the looking after the others
                         _log.exception("a changed file could not be put in force")
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(look)
-        try:
-            yield
-        finally:
-            tasks.cancel_scope.cancel()
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(look)
+            try:
+                yield
+            finally:
+                tasks.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise lone(group) from None
 
 
 def _stamps(files: Sequence[str]) -> dict[str, tuple[int, int, int] | None]:

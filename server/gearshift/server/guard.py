@@ -14,6 +14,7 @@ from typing import Any
 
 import anyio
 import grpc
+from google.protobuf.message import Message
 
 from gearshift.core.errors import AccessError, RateLimitedError, RouteError
 from gearshift.server.handlers import handlers_of
@@ -25,6 +26,37 @@ _log = logging.getLogger(__name__)
 Handler = Callable[[Any, Any], Awaitable[Any]]
 _LIMITED = "gearshift.v1.RouterService"
 _PUSHBACK_S = 0.2
+
+
+class Era:
+    """The calls that began under one configuration."""
+
+    __slots__ = ("_over", "running")
+
+    def __init__(self) -> None:
+        self.running = 0
+        self._over: anyio.Event | None = None
+        """Made by who waits."""
+
+    async def over(self) -> None:
+        """Wait until none runs; only once no more can begin."""
+        while self.running:
+            self._over = anyio.Event()
+            await self._over.wait()
+
+    def ended(self) -> None:
+        """Hear that the last call has ended."""
+        if self._over is not None:
+            self._over.set()
+
+
+class _Eras:
+    """Whose calls are counted."""
+
+    __slots__ = ("era",)
+
+    def __init__(self) -> None:
+        self.era = Era()
 
 
 class CallGuard:
@@ -41,6 +73,8 @@ class CallGuard:
         self.refusals = Refusals()
         self._idle: anyio.Event | None = None
         """Made by who waits; nobody else has a use for it."""
+        self._eras = _Eras()
+        self._of_operators = _Eras()
 
     async def wait_idle(self) -> None:
         """Wait until no call runs."""
@@ -48,6 +82,11 @@ class CallGuard:
             if self._idle is None:
                 self._idle = anyio.Event()
             await self._idle.wait()
+
+    def next_era(self) -> Era:
+        """Begin a new era of RouterService's calls, since they find another configuration from now on; gives the old one."""
+        past, self._eras.era = self._eras.era, Era()
+        return past
 
     def over(self, server: grpc.aio.Server) -> grpc.aio.Server:
         """Give what generated code adds a service to in place of the server, so that its handlers are guarded."""
@@ -58,10 +97,11 @@ class CallGuard:
         wrap = grpc.unary_unary_rpc_method_handler if handler.unary_unary else grpc.unary_stream_rpc_method_handler
         # Those who run a crowded service must still see into it.
         most = self._max_calls if service == _LIMITED else float("inf")
-        inner = self._guarded(handler.unary_unary or handler.unary_stream, most)
-        return wrap(inner, handler.request_deserializer, handler.response_serializer)
+        eras = self._eras if service == _LIMITED else self._of_operators
+        inner = self._guarded(handler.unary_unary or handler.unary_stream, most, eras)
+        return wrap(inner, handler.request_deserializer, _serialized)
 
-    def _guarded(self, inner: Handler, most: float) -> Handler:
+    def _guarded(self, inner: Handler, most: float, eras: _Eras) -> Handler:
         crowded = status_of(
             RateLimitedError(
                 f"more than {self._max_calls} calls at once; try again",
@@ -75,6 +115,8 @@ class CallGuard:
                 context.set_trailing_metadata(crowded.metadata)
                 await context.abort(crowded.code, crowded.message)
             self.in_flight += 1
+            era = eras.era
+            era.running += 1
             status: Status | None = None
             try:
                 return await inner(request, context)
@@ -92,6 +134,9 @@ class CallGuard:
             finally:
                 self.in_flight -= 1
                 self.ended += 1
+                era.running -= 1
+                if not era.running:
+                    era.ended()
                 if self._idle is not None and self.in_flight == 0:
                     self._idle.set()
                     self._idle = None
@@ -106,6 +151,11 @@ class CallGuard:
                 raise asyncio.CancelledError from None
 
         return call
+
+
+def _serialized(response: Message | bytes) -> bytes:
+    """Serialise what a handler gave, unless it has done so itself."""
+    return response if isinstance(response, bytes) else response.SerializeToString()
 
 
 def _told(raised: Exception) -> Status:

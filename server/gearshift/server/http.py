@@ -20,9 +20,20 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @asynccontextmanager
 async def http_port(
-    host: str, port: int, metrics: Metrics | None, is_serving: Callable[[], bool], allowed_hosts: tuple[str, ...] = ()
+    host: str,
+    port: int,
+    metrics: Metrics | None,
+    is_serving: Callable[[], bool],
+    allowed_hosts: tuple[str, ...] = (),
+    whole: Callable[[], Awaitable[bytes]] | None = None,
+    *,
+    reuse_port: bool = False,
 ) -> AsyncGenerator[int]:
     """Serve metrics and health while the block runs; gives the port.
+
+    Args:
+        whole: gives the metrics of all processes that share the port; unset, those of this one.
+        reuse_port: several processes listen on it.
 
     Raises:
         ConfigError: the port is in use.
@@ -40,7 +51,8 @@ async def http_port(
     async def show_metrics(_request: web.Request) -> web.Response:
         if metrics is None:
             return web.Response(status=404, text="telemetry.export_metrics is none\n")
-        return web.Response(body=metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
+        body = metrics.exposition() if whole is None else await whole()
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
     async def show_health(_request: web.Request) -> web.Response:
         return web.Response(text="SERVING\n") if is_serving() else web.Response(status=503, text="NOT_SERVING\n")
@@ -51,7 +63,7 @@ async def http_port(
     runner = web.AppRunner(application, access_log=None, handle_signals=False)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
+        site = web.TCPSite(runner, host, port, reuse_port=reuse_port or None)
         try:
             await site.start()
         except OSError as error:

@@ -6,6 +6,7 @@ reloaded in place.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -46,17 +47,13 @@ def keyed(access: Callable[[], Access], is_open: Callable[[Access], bool], refus
             await check(context)
             return await inner(request, context)
 
-        async def streaming(request: Any, context: Any) -> Any:
+        async def yielding(request: Any, context: Any) -> Any:
             await check(context)
-            answer = inner(request, context)
-            if not hasattr(answer, "__aiter__"):
-                await answer
-                return
-            async for message in answer:
+            async for message in inner(request, context):
                 yield message
 
         maker = _MAKERS[bool(handler.request_streaming), bool(handler.response_streaming)]
-        made = streaming if handler.response_streaming else unary
+        made = yielding if inspect.isasyncgenfunction(inner) else unary
         return maker(made, handler.request_deserializer, handler.response_serializer)
 
     return wrap

@@ -182,5 +182,3 @@ def _name_problem(field: str, name: str) -> str:
     except msgspec.ValidationError:
         return f"{field} `{name}` is not a name: letters, digits and . _ : / - (a letter or digit first, at most 128)"
     return ""
-
-

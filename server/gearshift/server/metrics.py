@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from itertools import accumulate
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Gauge
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from gearshift.core.answer import AttemptRecord, Completion
 from gearshift.core.cache.manage import Caches
 from gearshift.core.observer import CallContext, Observer
+from gearshift.server.workers.figures import Family, Sample
 
 UNDECLARED = "undeclared"
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -29,6 +30,8 @@ _SCORES = (0.1, 0.25, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.99, 1.0)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Labels = tuple[str, ...]
+Figure = tuple[str, str, tuple[str, str], float]
+"""Name, description, provider and account, value."""
 
 _BATCH = 128
 
@@ -86,10 +89,27 @@ class Metrics(Observer):
         """Show what the caches hold and did, read when the metrics are."""
         self.registry.register(_CacheFigures(read))
 
+    def figures(self, read: Callable[[], list[Figure]]) -> None:
+        """Show figures of own machines, read when the metrics are."""
+        self.registry.register(_Figures(read))
+
     def exposition(self) -> bytes:
         """Give the metrics as text."""
         self._count_ended()
         return generate_latest(self.registry)
+
+    def families(self) -> list[Family]:
+        """Give the metrics as values, to be summed with those of other processes."""
+        self._count_ended()
+        return [
+            Family(
+                family.name,
+                family.documentation,
+                family.type,
+                [Sample(each.name, tuple(sorted(each.labels.items())), each.value) for each in family.samples],
+            )
+            for family in self.registry.collect()
+        ]
 
     def call_ended(self, context: CallContext, completion: Completion, error: str) -> None:
         """Count a call and its attempts."""
@@ -147,6 +167,28 @@ class Metrics(Observer):
         spread = _Spread(name, description, labels, bounds)
         self.registry.register(spread)
         return spread
+
+
+def exposition_of(families: Iterable[Family]) -> bytes:
+    """Give metrics that were summed, as text."""
+    registry = CollectorRegistry()
+    registry.register(_Given(families))
+    return generate_latest(registry)
+
+
+class _Given(Collector):
+    """Metrics as they were given."""
+
+    def __init__(self, families: Iterable[Family]) -> None:
+        self._families = families
+
+    def collect(self) -> Generator[Metric]:
+        """Give them."""
+        for family in self._families:
+            metric = Metric(family.name, family.about, family.kind)
+            for each in family.samples:
+                metric.add_sample(each.name, dict(each.labels), each.value)
+            yield metric
 
 
 class _Counts(Collector):
@@ -208,6 +250,23 @@ class _Spread(Collector):
             buckets = list(zip(self._names, accumulate(counts), strict=True))
             family.add_metric(labels, buckets=buckets, sum_value=self._sums[labels])
         yield family
+
+
+class _Figures(Collector):
+    """Figures by provider and account; those whose names end in `_total` are counters."""
+
+    def __init__(self, read: Callable[[], list[Figure]]) -> None:
+        self._read = read
+
+    def collect(self) -> Generator[CounterMetricFamily | GaugeMetricFamily]:
+        """Give the figures as they stand."""
+        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+        for name, description, labels, value in self._read():
+            if name not in families:
+                kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+                families[name] = kind(name, description, labels=("provider", "account"))
+            families[name].add_metric(labels, value)
+        yield from families.values()
 
 
 class _CacheFigures(Collector):

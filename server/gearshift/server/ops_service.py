@@ -21,16 +21,17 @@ from gearshift.core.ledger import CostQuery, CostReport, CostRow
 from gearshift.core.shared.buckets import SharedBucket, SharedBudget
 from gearshift.core.words import CostGroup
 from gearshift.server.access import require_ops
+from gearshift.server.own_machines import OwnMachines, pressure_to_wire
 from gearshift.server.router_service import Running
-from gearshift.server.trail import Trail
+from gearshift.server.trail import Seen, Trail
 from gearshift.server.wire import attempt_to_wire, money, stage_to_wire, usage_to_wire
 from gearshift.v1 import ops_pb2, ops_pb2_grpc, task_pb2
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
-_PAGE = 100
-_LARGEST_PAGE = 1000
+PAGE = 100
+LARGEST_PAGE = 1000
 _PAGE_TOKEN = re.compile(r"[0-9]{0,12}")
 
 
@@ -40,6 +41,11 @@ class Operated(Running, Protocol):
     @property
     def trail(self) -> Trail:
         """The live trail."""
+        ...
+
+    @property
+    def machines(self) -> OwnMachines:
+        """Own machines."""
         ...
 
     def status(self) -> ops_pb2.GetStatusResponse:
@@ -84,6 +90,7 @@ class OpsService(ops_pb2_grpc.OpsServiceServicer):
     async def ListStages(self, request: ops_pb2.ListStagesRequest, context: Context) -> ops_pb2.ListStagesResponse:
         """Give the health of accounts and models, also of those that were never called."""
         self._check(context)
+        await self._operated.machines.look()
         router, now = self._operated.router, time.monotonic()
         guards: dict[str, Guard] = {}
         for chain in router.blueprint.chains.values():
@@ -103,13 +110,17 @@ class OpsService(ops_pb2_grpc.OpsServiceServicer):
         self, request: ops_pb2.ListCacheEntriesRequest, context: Context
     ) -> ops_pb2.ListCacheEntriesResponse:
         """Give what the caches hold."""
+        return await self._entries(request, context, LARGEST_PAGE)
+
+    async def _entries(
+        self, request: ops_pb2.ListCacheEntriesRequest, context: Context, largest: int
+    ) -> ops_pb2.ListCacheEntriesResponse:
+        """Give a page of at most `largest`."""
         self._check(context)
         caches, now = self._operated.router.state.caches, time.monotonic()
         entries = await caches.entries(*_chosen(request.filter), now)
-        size = min(request.page_size or _PAGE, _LARGEST_PAGE)
-        if not _PAGE_TOKEN.fullmatch(request.page_token):
-            raise invalid("page_token", "must be what the last response gave, or empty")
-        begin = int(request.page_token or 0)
+        size = min(request.page_size or PAGE, largest)
+        begin = page_begin(request)
         return ops_pb2.ListCacheEntriesResponse(
             entries=[
                 ops_pb2.CacheEntry(
@@ -192,19 +203,33 @@ class OpsService(ops_pb2_grpc.OpsServiceServicer):
                     continue
                 # A key may have been revoked since the stream began.
                 self._check(context)
-                ended = Timestamp()
-                ended.FromNanoseconds(int(each.ended_at * 1e9))
-                await context.write(
-                    ops_pb2.WatchAttemptsResponse(
-                        request_id=each.context.request_id,
-                        task_id=resolution.task_id,
-                        tenant=resolution.tenant,
-                        task_type=task_pb2.TaskType.ValueType(resolution.type),
-                        attempt=attempt_to_wire(each.attempt),
-                        ended_at=ended,
-                        missed=each.missed,
-                    )
-                )
+                await context.write(attempt_seen(each))
+
+
+def page_begin(request: ops_pb2.ListCacheEntriesRequest) -> int:
+    """Give the rank of a page's first entry, from 0.
+
+    Raises:
+        InvalidRequestError: the token is none of ours.
+    """
+    if not _PAGE_TOKEN.fullmatch(request.page_token):
+        raise invalid("page_token", "must be what the last response gave, or empty")
+    return int(request.page_token or 0)
+
+
+def attempt_seen(seen: Seen) -> ops_pb2.WatchAttemptsResponse:
+    """Give an attempt that ended, for who watches."""
+    resolution, ended = seen.context.resolution, Timestamp()
+    ended.FromNanoseconds(int(seen.ended_at * 1e9))
+    return ops_pb2.WatchAttemptsResponse(
+        request_id=seen.context.request_id,
+        task_id=resolution.task_id,
+        tenant=resolution.tenant,
+        task_type=task_pb2.TaskType.ValueType(resolution.type),
+        attempt=attempt_to_wire(seen.attempt),
+        ended_at=ended,
+        missed=seen.missed,
+    )
 
 
 def _chosen(chosen: ops_pb2.CacheFilter) -> tuple[str, CacheFilter]:
@@ -244,6 +269,8 @@ def _stage_status(guard: Guard, now: float) -> ops_pb2.StageStatus:
         in_flight=figures.in_flight,
         first_token_ms=figures.first_token_ms,
         total_ms=figures.total_ms,
+        pressure=pressure_to_wire(guard.pressure, now) if guard.pressure is not None else None,
+        parallelism=(guard.machine.parallelism(now) or 0.0) if guard.machine is not None else 0.0,
     )
 
 

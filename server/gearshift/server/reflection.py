@@ -14,7 +14,7 @@ from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from gearshift.server.handlers import Wrap, handlers_of
+from gearshift.server.handlers import Wrap
 
 _V1 = "grpc.reflection.v1.ServerReflection"
 
@@ -26,16 +26,15 @@ def enable_reflection(server: grpc.aio.Server, services: Sequence[str], wrap: Wr
         wrap: what is done to each handler before it is added.
     """
     names = [*services, reflection.SERVICE_NAME]
-    pool = cast("descriptor_pool.DescriptorPool", _Pool())
-    reflection.enable_server_reflection(names, handlers_of(server, wrap), pool)
-    servicer = reflection.aio.ReflectionServicer(names, pool)
+    servicer = reflection.aio.ReflectionServicer(names, cast("descriptor_pool.DescriptorPool", _Pool()))
     handler = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
-    handlers = {"ServerReflectionInfo": wrap(_V1, handler)}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_V1, handlers),))
+    for name in (reflection.SERVICE_NAME, _V1):
+        handlers = {"ServerReflectionInfo": wrap(name, handler)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
 
 
 class _Pool:

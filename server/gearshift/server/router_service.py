@@ -27,8 +27,8 @@ from gearshift.server.wire import (
     explanation_to_wire,
     outcome_from_wire,
     stream_policy_from_wire,
-    write_answer,
 )
+from gearshift.server.wire_answer import route_response
 from gearshift.v1 import router_pb2, router_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -71,8 +71,8 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
         self._running = running
         self._deadlines = Deadlines()
 
-    async def Route(self, request: router_pb2.RouteRequest, context: Context) -> router_pb2.RouteResponse:
-        """Answer one call whole."""
+    async def Route(self, request: router_pb2.RouteRequest, context: Context) -> bytes:  # type: ignore[override]
+        """Answer one call whole; gives the RouteResponse serialised."""
         running = self._running
         metadata = context.invocation_metadata() or ()
         caller = running.access.caller(metadata)
@@ -81,9 +81,7 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
         with self._deadlines.within(time_left(context, metadata)) as deadline:
             answering = running.router.route(call, joinable=bool(message.request_id), ends_by=deadline.at)
             answer = await (_recorded(running, answering) if running.sync_ledger else answering)
-        response = router_pb2.RouteResponse()
-        write_answer(answer, response.answer)
-        return response
+        return route_response(answer)
 
     async def StreamRoute(self, request: router_pb2.StreamRouteRequest, context: Context) -> None:  # type: ignore[override]
         """Answer one call as the model writes it."""

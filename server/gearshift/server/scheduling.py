@@ -4,8 +4,9 @@ Rules: the event loop's thread answers calls; every other one (gRPC's poller and
 work or takes some off its hands. Left alone, the kernel lets each of them interrupt the loop as soon as there is anything
 to bring, seven times a call, and each time code and data are pushed out of the core's cache. As batch threads
 (https://man7.org/linux/man-pages/man7/sched.7.html) they have their share of the core as before, but begin when the loop
-waits or its slice is over, with all that has come meanwhile: 12 to 15 % less CPU a call under load on one core. Threads
-that they start later are like them. Linux only; elsewhere nothing changes.
+waits or its slice is over, with all that has come meanwhile. Where other programs keep the cores busy they wait behind
+those too, and a message with them, so that nobody is spared unless the configuration says that the cores are the
+service's own. Linux only; elsewhere nothing changes.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Rules: a watcher that is too slow misses attempts, and is told how many; it neve
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -40,6 +40,8 @@ class Trail(Observer):
 
     def __init__(self) -> None:
         self._watchers: list[_Watcher] = []
+        self._taps: list[Callable[[Seen], None]] = []
+        self._closing: list[Callable[[], None]] = []
 
     def attempt_ended(self, context: CallContext, attempt: AttemptRecord) -> None:
         """Pass an attempt on."""
@@ -51,6 +53,20 @@ class Trail(Observer):
                 watcher.missed += 1
             except (anyio.BrokenResourceError, anyio.ClosedResourceError):
                 continue
+        for tap in self._taps:
+            tap(Seen(context, attempt, time.time(), 0))
+
+    def tap(self, told: Callable[[Seen], None]) -> None:
+        """Have every attempt told, at once; cheap and without waiting."""
+        self._taps.append(told)
+
+    def untap(self, told: Callable[[Seen], None]) -> None:
+        """Have it told no longer."""
+        self._taps.remove(told)
+
+    def when_closed(self, told: Callable[[], None]) -> None:
+        """Have it told that the service stops."""
+        self._closing.append(told)
 
     @contextmanager
     def watch(self) -> Generator[MemoryObjectReceiveStream[Seen]]:
@@ -69,3 +85,5 @@ class Trail(Observer):
         """End every watch: the service stops."""
         for watcher in self._watchers:
             watcher.send.close()
+        for told in self._closing:
+            told()

@@ -67,14 +67,10 @@ from gearshift.core.request import (
 )
 from gearshift.core.router import Explanation, new_request_id
 from gearshift.core.validation import check_correction
+from gearshift.core.weighing import Weighing
 from gearshift.core.words import (
-    AttemptCause,
-    AttemptOutcome,
-    AttemptRole,
     Complexity,
-    FinishReason,
     InputType,
-    Outcome,
     OutcomeVerdict,
     ReasoningEffort,
     Role,
@@ -83,13 +79,11 @@ from gearshift.core.words import (
     TaskType,
     ToolMode,
     Truncation,
-    UsageSource,
     WordEnum,
 )
 from gearshift.v1 import answer_pb2, call_pb2, router_pb2, stream_pb2, task_pb2
 
 E = TypeVar("E", bound=WordEnum)
-M = TypeVar("M")
 V = TypeVar("V")
 W = TypeVar("W", bound=ProtobufMessage)
 
@@ -189,22 +183,15 @@ def outcome_from_wire(request: router_pb2.ReportOutcomeRequest, tenant: str) -> 
 
 
 def answer_to_wire(answer: Answer) -> answer_pb2.Answer:
-    """Give an answer's message."""
-    message = answer_pb2.Answer()
-    write_answer(answer, message)
-    return message
-
-
-def write_answer(answer: Answer, message: answer_pb2.Answer) -> None:
-    """Write an answer into its empty message, where it stands in the response, so that nothing is copied."""
-    message.request_id = answer.request_id
-    message.text = answer.text
-    if answer.tool_calls:
-        message.tool_calls.extend([_tool_call(call) for call in answer.tool_calls])
-    if answer.reasoning:
-        message.reasoning = answer.reasoning
-    message.resolution.CopyFrom(_RESOLUTIONS.message_of(answer.resolution))
-    _write_completion(answer.completion, message.completion)
+    """Give an answer's message; most are written as bytes instead, by `wire_answer.py`."""
+    return answer_pb2.Answer(
+        request_id=answer.request_id,
+        text=answer.text,
+        tool_calls=[_tool_call(call) for call in answer.tool_calls],
+        reasoning=answer.reasoning,
+        resolution=resolution_to_wire(answer.resolution),
+        completion=completion_to_wire(answer.completion),
+    )
 
 
 def embed_answer_to_wire(answer: EmbedAnswer) -> router_pb2.EmbedResponse:
@@ -247,6 +234,7 @@ def explanation_to_wire(explanation: Explanation) -> router_pb2.ExplainResponse:
             reason=skipped.reason,
             detail=skipped.detail,
             breaker=_breaker(explanation, skipped.stage),
+            weighed=_weighed(explanation, skipped.stage),
         )
         for skipped in explanation.skipped
     ]
@@ -280,6 +268,7 @@ def explanation_to_wire(explanation: Explanation) -> router_pb2.ExplainResponse:
             preview=stream.preview,
             include_reasoning=stream.include_reasoning,
         ),
+        adaptive=_adaptive(explanation.weighing),
     )
 
 
@@ -301,116 +290,64 @@ def resolution_to_wire(resolution: Resolution) -> task_pb2.Resolution:
 
 def completion_to_wire(completion: Completion) -> answer_pb2.Completion:
     """Give a completion's message."""
-    message = answer_pb2.Completion()
-    _write_completion(completion, message)
-    return message
-
-
-def _write_completion(completion: Completion, message: answer_pb2.Completion) -> None:
-    attempts, served, usage = completion.attempts, completion.served_by, completion.usage_served
-    attempt = attempts[0] if len(attempts) == 1 else None
-    # What is measured (a confidence, an unusual verdict) differs from call to call, and is not worth keeping.
-    is_usual = attempt is not None and completion.verdicts is attempt.verdicts and attempt.usage is usage
-    if attempt is not None and served is not None and is_usual and completion.confidence is None:
-        message.CopyFrom(
-            _SERVED_AT_ONCE.message_of(
-                served,
-                completion.verdicts,
-                completion.outcome,
-                completion.finish_reason,
-                completion.cost.strongest_model,
-                usage.source,
-                attempt.number,
-                attempt.account,
-                attempt.role,
-                attempt.cause,
-                attempt.outcome,
-            )
-        )
-        _write_course(attempt, message.attempts[0])
-    else:
-        if served is not None:
-            message.served_by.CopyFrom(stage_to_wire(served))
-        for verdict in completion.verdicts:
-            _write_verdict(verdict, message.verdicts.add())
-        for attempt in attempts:
-            _write_attempt(attempt, message.attempts.add())
-        message.outcome = answer_pb2.Outcome.ValueType(completion.outcome)
-        if completion.finish_reason is not None:
-            message.finish_reason = answer_pb2.FinishReason.ValueType(completion.finish_reason)
-        message.cost.strongest_model = completion.cost.strongest_model
-        message.usage_served.source = answer_pb2.UsageSource.ValueType(usage.source)
-    if completion.confidence is not None:
-        message.confidence = completion.confidence
-    if completion.skipped:
-        message.skipped.extend(_skipped(completion.skipped))
-    _write_tokens(usage, message.usage_served)
-    if completion.usage_total is usage:
-        message.usage_total.CopyFrom(message.usage_served)
-    else:
-        _write_usage(completion.usage_total, message.usage_total)
-    _write_cost(completion.cost, message.cost)
-    message.digest = completion.digest
-    if completion.notes:
-        message.notes.extend(completion.notes)
-    message.total_ms = completion.total_ms
-    if completion.cached:
-        message.cached = True
-    if completion.prompt_key:
-        message.prompt_key = completion.prompt_key
-    if completion.label_probabilities:
-        message.label_probabilities.update(completion.label_probabilities)
-    state = completion.provider_state
+    served, state = completion.served_by, completion.provider_state
+    message = answer_pb2.Completion(
+        outcome=answer_pb2.Outcome.ValueType(completion.outcome),
+        served_by=None if served is None else stage_to_wire(served),
+        confidence=completion.confidence,
+        verdicts=[verdict_to_wire(verdict) for verdict in completion.verdicts],
+        attempts=[attempt_to_wire(attempt) for attempt in completion.attempts],
+        skipped=_skipped(completion.skipped),
+        usage_served=usage_to_wire(completion.usage_served),
+        usage_total=usage_to_wire(completion.usage_total),
+        cost=_cost(completion.cost),
+        digest=completion.digest,
+        notes=completion.notes,
+        total_ms=completion.total_ms,
+        cached=completion.cached,
+        prompt_key=completion.prompt_key,
+        label_probabilities=completion.label_probabilities,
+    )
+    if completion.finish_reason is not None:
+        message.finish_reason = answer_pb2.FinishReason.ValueType(completion.finish_reason)
     if state is not None:
         message.provider_state.CopyFrom(
             call_pb2.ProviderState(provider=state.provider, model=state.model, data=state.data)
         )
+    return message
 
 
 def attempt_to_wire(attempt: AttemptRecord) -> answer_pb2.Attempt:
     """Give an attempt's message."""
-    message = answer_pb2.Attempt()
-    _write_attempt(attempt, message)
+    message = answer_pb2.Attempt(
+        number=attempt.number,
+        stage=stage_to_wire(attempt.stage),
+        account=attempt.account,
+        role=answer_pb2.AttemptRole.ValueType(attempt.role),
+        cause=answer_pb2.AttemptCause.ValueType(attempt.cause),
+        outcome=answer_pb2.AttemptOutcome.ValueType(attempt.outcome),
+        detail=attempt.detail,
+        verdicts=[verdict_to_wire(verdict) for verdict in attempt.verdicts],
+        usage=usage_to_wire(attempt.usage),
+        cost_usd=money(attempt.cost_usd),
+        queue_ms=attempt.queue_ms,
+        first_token_ms=attempt.first_token_ms,
+        total_ms=attempt.total_ms,
+    )
+    if attempt.failure is not None:
+        message.failure = answer_pb2.FailureKind.ValueType(attempt.failure)
     return message
 
 
-def _write_attempt(attempt: AttemptRecord, message: answer_pb2.Attempt) -> None:
-    message.stage.CopyFrom(stage_to_wire(attempt.stage))
-    for verdict in attempt.verdicts:
-        _write_verdict(verdict, message.verdicts.add())
-    _write_kind(attempt.number, attempt.account, attempt.role, attempt.cause, attempt.outcome, message)
-    message.usage.source = answer_pb2.UsageSource.ValueType(attempt.usage.source)
-    _write_course(attempt, message)
-
-
-def _write_kind(
-    number: int,
-    account: str,
-    role: AttemptRole,
-    cause: AttemptCause,
-    outcome: AttemptOutcome,
-    message: answer_pb2.Attempt,
-) -> None:
-    message.number = number
-    message.account = account
-    message.role = answer_pb2.AttemptRole.ValueType(role)
-    message.cause = answer_pb2.AttemptCause.ValueType(cause)
-    message.outcome = answer_pb2.AttemptOutcome.ValueType(outcome)
-
-
-def _write_course(attempt: AttemptRecord, message: answer_pb2.Attempt) -> None:
-    """Write what differs from attempt to attempt; what is empty or zero is not sent, so it need not be written."""
-    if attempt.failure is not None:
-        message.failure = answer_pb2.FailureKind.ValueType(attempt.failure)
-    if attempt.detail:
-        message.detail = attempt.detail
-    _write_tokens(attempt.usage, message.usage)
-    message.cost_usd = money(attempt.cost_usd)
-    if attempt.queue_ms:
-        message.queue_ms = attempt.queue_ms
-    if attempt.first_token_ms is not None:
-        message.first_token_ms = attempt.first_token_ms
-    message.total_ms = attempt.total_ms
+def verdict_to_wire(verdict: Verdict) -> answer_pb2.Verdict:
+    """Give a verdict's message."""
+    return answer_pb2.Verdict(
+        gate=verdict.gate,
+        result=answer_pb2.VerdictResult.ValueType(verdict.result),
+        confidence=verdict.confidence,
+        reason=verdict.reason,
+        detail=verdict.detail,
+    )
 
 
 def stage_to_wire(stage: StageRef) -> answer_pb2.StageRef:
@@ -426,25 +363,14 @@ def stage_to_wire(stage: StageRef) -> answer_pb2.StageRef:
 
 def usage_to_wire(usage: Usage) -> answer_pb2.Usage:
     """Give a usage's message."""
-    message = answer_pb2.Usage()
-    _write_usage(usage, message)
-    return message
-
-
-def _write_usage(usage: Usage, message: answer_pb2.Usage) -> None:
-    _write_tokens(usage, message)
-    message.source = answer_pb2.UsageSource.ValueType(usage.source)
-
-
-def _write_tokens(usage: Usage, message: answer_pb2.Usage) -> None:
-    message.input_tokens = usage.input_tokens
-    message.output_tokens = usage.output_tokens
-    if usage.cache_write_tokens:
-        message.cache_write_tokens = usage.cache_write_tokens
-    if usage.cache_read_tokens:
-        message.cache_read_tokens = usage.cache_read_tokens
-    if usage.reasoning_tokens:
-        message.reasoning_tokens = usage.reasoning_tokens
+    return answer_pb2.Usage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        cache_read_tokens=usage.cache_read_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        source=answer_pb2.UsageSource.ValueType(usage.source),
+    )
 
 
 class _Read(Generic[W, V]):
@@ -471,65 +397,9 @@ class _Read(Generic[W, V]):
         return known
 
 
-class _Kept(Generic[M]):
-    """Messages of values that come with call after call as the same objects; a copy of one is made in C, in one go.
-
-    Args:
-        make: makes the message of some values.
-    """
-
-    def __init__(self, make: Callable[..., M]) -> None:
-        self._make = make
-        self._kept: dict[tuple[int, ...], tuple[tuple[object, ...], M]] = {}
-        """By the values' identities; an entry keeps its values alive, so that no others can have theirs."""
-
-    def message_of(self, *values: object) -> M:
-        """Give the message, which nobody changes."""
-        key = tuple(map(id, values))
-        known = self._kept.get(key)
-        if known is not None:
-            return known[1]
-        if len(self._kept) >= _MOST_KEPT:
-            self._kept.clear()
-        message = self._make(*values)
-        self._kept[key] = (values, message)
-        return message
-
-
-def _served_at_once(
-    stage: StageRef,
-    verdicts: tuple[Verdict, ...],
-    outcome: Outcome,
-    finish_reason: FinishReason | None,
-    strongest_model: str,
-    source: UsageSource,
-    number: int,
-    account: str,
-    role: AttemptRole,
-    cause: AttemptCause,
-    attempt_outcome: AttemptOutcome,
-) -> answer_pb2.Completion:
-    """Give what completions of one attempt, by one stage and with the same verdicts, have in common."""
-    message = answer_pb2.Completion(served_by=stage_to_wire(stage), outcome=answer_pb2.Outcome.ValueType(outcome))
-    if finish_reason is not None:
-        message.finish_reason = answer_pb2.FinishReason.ValueType(finish_reason)
-    message.cost.strongest_model = strongest_model
-    message.usage_served.source = answer_pb2.UsageSource.ValueType(source)
-    attempt = message.attempts.add()
-    attempt.usage.source = message.usage_served.source
-    _write_kind(number, account, role, cause, attempt_outcome, attempt)
-    attempt.stage.CopyFrom(message.served_by)
-    for verdict in verdicts:
-        _write_verdict(verdict, message.verdicts.add())
-        _write_verdict(verdict, attempt.verdicts.add())
-    return message
-
-
 _MOST_KEPT = 256
 _LONGEST_KEPT = 256
 """Bytes of a message whose value is kept."""
-_RESOLUTIONS = _Kept(resolution_to_wire)
-_SERVED_AT_ONCE = _Kept(_served_at_once)
 
 
 def money(amount: Decimal | None) -> str:
@@ -726,17 +596,6 @@ def _tool_call(call: ToolCall) -> call_pb2.ToolCall:
     return call_pb2.ToolCall(id=call.id, name=call.name, arguments=call.arguments)
 
 
-def _write_verdict(verdict: Verdict, message: answer_pb2.Verdict) -> None:
-    message.gate = verdict.gate
-    message.result = answer_pb2.VerdictResult.ValueType(verdict.result)
-    if verdict.confidence is not None:
-        message.confidence = verdict.confidence
-    if verdict.reason:
-        message.reason = verdict.reason
-    if verdict.detail:
-        message.detail = verdict.detail
-
-
 def _skipped(skipped: Iterable[SkippedStage]) -> list[answer_pb2.SkippedStage]:
     return [
         answer_pb2.SkippedStage(stage=stage_to_wire(each.stage), reason=each.reason, detail=each.detail)
@@ -744,14 +603,14 @@ def _skipped(skipped: Iterable[SkippedStage]) -> list[answer_pb2.SkippedStage]:
     ]
 
 
-def _write_cost(cost: Cost, message: answer_pb2.Cost) -> None:
-    total = money(cost.total_usd)
-    message.total_usd = total
-    # One attempt, served: both are one sum, and the strongest's where that has served.
-    message.served_usd = total if cost.served_usd is cost.total_usd else money(cost.served_usd)
-    message.strongest_usd = total if cost.strongest_usd is cost.total_usd else money(cost.strongest_usd)
-    if cost.saved_usd is not None:
-        message.saved_usd = money(cost.saved_usd)
+def _cost(cost: Cost) -> answer_pb2.Cost:
+    return answer_pb2.Cost(
+        total_usd=money(cost.total_usd),
+        served_usd=money(cost.served_usd),
+        strongest_usd=money(cost.strongest_usd),
+        strongest_model=cost.strongest_model,
+        saved_usd=money(cost.saved_usd),
+    )
 
 
 def _planned(planned: PlannedStage, explanation: Explanation) -> router_pb2.ExplainedStage:
@@ -761,6 +620,32 @@ def _planned(planned: PlannedStage, explanation: Explanation) -> router_pb2.Expl
         planned=True,
         detail=f"about {planned.input_tokens} tokens in, {planned.output_tokens} out",
         breaker=_breaker(explanation, planned.stage.ref),
+        weighed=_weighed(explanation, planned.stage.ref),
+    )
+
+
+def _weighed(explanation: Explanation, stage: StageRef) -> router_pb2.WeighedStage | None:
+    known = None if explanation.weighing is None else explanation.weighing.stages.get(stage.position)
+    if known is None:
+        return None
+    return router_pb2.WeighedStage(
+        p_accept=known.accepted,
+        p_fail=known.failed,
+        answers=known.answers,
+        seconds=known.seconds,
+        cost_with_usd=known.cost_with,
+        cost_without_usd=known.cost_without,
+    )
+
+
+def _adaptive(weighing: Weighing | None) -> router_pb2.AdaptiveOrder | None:
+    if weighing is None:
+        return None
+    return router_pb2.AdaptiveOrder(
+        expected_usd=weighing.cost,
+        written_usd=weighing.written_cost,
+        probe_share=weighing.probe_share,
+        reason=weighing.reason,
     )
 
 

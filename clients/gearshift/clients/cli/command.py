@@ -45,6 +45,7 @@ CALLS: Final = {
     "explain": "say what would be decided, without running it",
 }
 OPERATIONS: Final = {
+    "health": "whether calls are taken",
     "status": "what is running",
     "chains": "the chains and their stages",
     "stages": "the health of each account and model",
@@ -65,8 +66,10 @@ OWN: Final = CALLS | OPERATIONS | DEMO | SHELL
 SERVER: Final = {
     "serve": "run the service",
     "check": "check a configuration",
+    "keys": "make, list and revoke keys",
     "models": "list, describe, pull and check models",
     "simulate": "run simulated providers, with every fault that real ones have",
+    "size": "how many instances a workload needs, and what they cost against an API",
 }
 """The server's commands, known here so that help need not import them."""
 

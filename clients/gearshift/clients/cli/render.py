@@ -187,11 +187,26 @@ def explanation(explained: router_pb2.ExplainResponse, palette: Palette) -> str:
         )
         for one in explained.stages
     ]
+    weighed = [
+        (
+            stage_name(one.stage),
+            f"{one.weighed.p_accept:.0%}",
+            f"{one.weighed.answers:.0f}",
+            f"{one.weighed.p_fail:.1%}",
+            milliseconds(one.weighed.seconds * 1000) if one.weighed.HasField("seconds") else "-",
+            _usd(one.weighed.cost_with_usd) if one.weighed.HasField("cost_with_usd") else "-",
+            _usd(one.weighed.cost_without_usd) if one.weighed.HasField("cost_without_usd") else "-",
+        )
+        for one in explained.stages
+        if one.HasField("weighed")
+    ]
     headings = ("stage", "capability", "plan", "a try costs", "breaker", "why")
     body = [
         ("task", resolution(explained.resolution)),
         ("chain", safe(explained.chain)),
         ("", table(headings, rows, palette, right="   r") if rows else "no stage"),
+        ("order", _adaptive(explained.adaptive) if explained.HasField("adaptive") else ""),
+        ("", table(_WEIGHED, weighed, palette, right=" rrrrrr") if weighed else ""),
         ("tokens", f"{explained.estimated_input_tokens} in, {explained.estimated_output_tokens} out (estimated)"),
         ("policy", " · ".join(f"{name} {value}" for name, value in sorted(explained.policy.items()))),
         ("stream", _stream_policy(explained.stream)),
@@ -201,6 +216,22 @@ def explanation(explained: router_pb2.ExplainResponse, palette: Palette) -> str:
         ),
     ]
     return fields([(name, text) for name, text in body if text], palette)
+
+
+_WEIGHED = ("weighed", "accepted", "answers", "failed", "takes", "answer with it", "without it")
+
+
+def _adaptive(order: router_pb2.AdaptiveOrder) -> str:
+    """Give how an adaptive order came about."""
+    costs = ""
+    if order.HasField("expected_usd") and order.HasField("written_usd"):
+        costs = f" · an accepted answer {_usd(order.expected_usd)}, as written {_usd(order.written_usd)}"
+    return f"adaptive: {safe(order.reason)}{costs} · {order.probe_share:.1%} of the calls probe the written order"
+
+
+def _usd(amount: float) -> str:
+    """Give an expected amount, which no bill knows to the digit."""
+    return f"{amount:.3g} USD"
 
 
 def event_notice(event: stream_pb2.Event) -> str:

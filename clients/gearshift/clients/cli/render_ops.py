@@ -44,7 +44,7 @@ def chains(found: Iterable[ops_pb2.ChainStatus], palette: Palette) -> str:
     return table(("chain", "order", "stages", "declared tasks"), rows, palette) if rows else "no chain"
 
 
-def stages(found: Iterable[ops_pb2.StageStatus], palette: Palette) -> str:
+def stages(found: Sequence[ops_pb2.StageStatus], palette: Palette) -> str:
     """Give the health of each account and model."""
     headings = ("stage", "account", "breaker", "running", "attempts", "failed", "poor", "first", "total", "limits")
     rows = [
@@ -62,7 +62,35 @@ def stages(found: Iterable[ops_pb2.StageStatus], palette: Palette) -> str:
         )
         for one in found
     ]
-    return table(headings, rows, palette, right="   rrrrrr") if rows else "no stage"
+    text = table(headings, rows, palette, right="   rrrrrr") if rows else "no stage"
+    pressed = [_pressure(one, palette) for one in found if one.HasField("pressure")]
+    if not pressed:
+        return text
+    machines = ("machine", "running", "queued", "cache", "at once", "loaded", "said")
+    # Models of one account share its machine, and say the same.
+    return f"{text}\n\n{table(machines, list(dict.fromkeys(pressed)), palette, right=' rrrr')}"
+
+
+def _pressure(one: ops_pb2.StageStatus, palette: Palette) -> tuple[str, ...]:
+    """Give what a model server says of itself."""
+    said = one.pressure
+    own = " (ours)" if said.own_calls else ""
+    most = f" of {said.max_queued}" if said.HasField("max_queued") else ""
+    age = f"{duration(said.age_seconds)} ago" if said.HasField("age_seconds") else "nothing yet"
+    return (
+        safe(f"{one.provider}/{one.account}"),
+        f"{said.running}{own}" if said.HasField("running") else "-",
+        f"{said.queued}{most}" if said.HasField("queued") else "-",
+        f"{said.cache_used:.0%}" if said.HasField("cache_used") else "-",
+        f"{one.parallelism:.1f}" if one.parallelism else "-",
+        ", ".join(_loaded(each) for each in said.loaded) or "-",
+        palette.warn(safe(said.error)) if said.error else age,
+    )
+
+
+def _loaded(model: ops_pb2.LoadedModel) -> str:
+    until = f" until {model.expires_at.ToDatetime(datetime.UTC):%H:%M} UTC" if model.HasField("expires_at") else ""
+    return f"{safe(model.name)} {size(model.vram_bytes)} of {size(model.bytes)} in VRAM{until}"
 
 
 def cache_stats(found: Iterable[ops_pb2.CacheStats], palette: Palette) -> str:

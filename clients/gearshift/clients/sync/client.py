@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Literal, Self
 
+from google.protobuf import wrappers_pb2
+
 from gearshift.clients import calls
 from gearshift.clients._transport.sync import Channel, ServerStream, open_channel, unary
 from gearshift.clients.context import Context, background
@@ -27,6 +29,8 @@ from gearshift.v1 import answer_pb2, call_pb2, router_pb2
 from gearshift.v1.router_pb2_grpc import RouterServiceStub
 
 VerdictName = Literal["accepted", "corrected", "rejected"]
+_SERVING = 1
+"""Of HealthCheckResponse.ServingStatus."""
 
 
 def dial(target: str, *options: Option) -> Client:
@@ -65,6 +69,25 @@ class Client:
     def close(self) -> None:
         """Close the connection and end its calls; twice is fine."""
         self._connection.close()
+
+    def is_serving(self, ctx: Context, *, service: str = "") -> bool:
+        """Say whether the server takes calls (grpc.health.v1); no key is needed, unless its operator wants one.
+
+        Args:
+            service: such as "gearshift.v1.RouterService"; empty is the whole server.
+
+        Raises:
+            RpcError: it could not be asked, or does not know the service (NOT_FOUND).
+
+        """
+        # Request and response are a string and a number in field 1, as these two are: no package is needed for them.
+        check = self._connection.channel().unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=wrappers_pb2.StringValue.SerializeToString,
+            response_deserializer=wrappers_pb2.Int32Value.FromString,
+        )
+        response = unary(check, wrappers_pb2.StringValue(value=service), ctx, self._connection.settings)
+        return response.value == _SERVING
 
     def execute(
         self, task: str, prompt: str, context: calls.CallOptions | None = None, *, ctx: Context | None = None

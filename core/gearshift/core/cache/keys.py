@@ -57,6 +57,7 @@ def response_key(call: PreparedCall) -> str | None:
                 policy.enforce_schema,
                 policy.check_coherence,
                 policy.second_look,
+                policy.confidence,
                 request.policy.no_second_look,
                 request.policy.no_escalation,
             ],

@@ -41,6 +41,7 @@ TaskTypeWord = Annotated[str, _word_of(TaskType)]
 ComplexityWord = Annotated[str, _word_of(Complexity)]
 SensitivityWord = Annotated[str, _word_of(Sensitivity)]
 ModeWord = Annotated[str, _one_of(*(each.word for each in SwitchMode if each is not SwitchMode.RESTORE))]
+ConfidenceWord = Annotated[str, _one_of("logprobs", "answer")]
 DialectWord = Annotated[str, _one_of("", "openai", "groq", "deepseek", "vllm", "llamacpp", "compatible")]
 CheckWord = Annotated[
     str, _one_of("arithmetic", "conclusion", "contradiction", "emptiness", "language", "source", "structure")
@@ -306,6 +307,8 @@ class ChainPolicyConfig(_Section, frozen=True, kw_only=True):
     """Let the same stage answer again between the two thresholds."""
     coherence: dict[CheckWord, EffectWord] = field(default_factory=dict[str, str])
     """What single checks do, as `gates.coherence`; a tenant's may only be stricter."""
+    confidence: ConfidenceWord | None = None
+    """What confidence is measured by, as `gates.confidence`; a tenant may ask for `answer`, not for less."""
 
 
 class StreamConfig(_Section, frozen=True, kw_only=True):
@@ -435,6 +438,9 @@ class GatesConfig(_Section, frozen=True, kw_only=True):
     """What single checks do, where that is not their default (docs/gates.md): `reject` an answer, only `note` it, or `off`."""
     require_confidence: bool = False
     """Escalate answers whose confidence cannot be measured."""
+    confidence: ConfidenceWord = "logprobs"
+    """What confidence is measured by: `logprobs` as they stand, or `answer`: those, else the answer itself, calibrated
+    on what `ReportOutcome` told (docs/quality.md)."""
     second_look: bool = True
     """Let the same stage answer again between the two thresholds, when that is cheap."""
     window_tokens: Annotated[int, Meta(ge=4, le=4096)] = 32
@@ -674,6 +680,13 @@ class ServerConfig(_Section, frozen=True, kw_only=True):
     that run on it end in peace. 0 keeps it for ever."""
     uvloop: bool = True
     """Run on uvloop where it is installed."""
+    own_cores: bool = False
+    """The service has its cores to itself: the other threads of a worker then interrupt the one that answers calls no more,
+    which saves CPU (docs/performance.md). Where other programs compete for the cores, messages may wait for tens of ms."""
+    workers: Annotated[int, Meta(ge=1, le=256)] = 1
+    """Processes that share the ports, under a supervisor. Without `shared.redis` each keeps its part of every limit."""
+    watch_config: bool = True
+    """Reload when the file has changed, looked at once a second."""
 
 
 class Config(_Section, frozen=True, kw_only=True):

@@ -30,6 +30,7 @@ def base_policy(config: Config, report: Report) -> ChainPolicy:
         enforce_schema=config.gates.enforce_schema,
         check_coherence=config.gates.check_coherence,
         coherence=_sorted(config.gates.coherence),
+        confidence=config.gates.confidence,
     )
     _check(policy, ("gates",), report)
     return policy
@@ -50,6 +51,7 @@ def merged(base: ChainPolicy, over: ChainPolicyConfig, place: Place, report: Rep
         require_confidence=base.require_confidence if over.require_confidence is None else over.require_confidence,
         second_look=base.second_look if over.second_look is None else over.second_look,
         coherence=_sorted({**dict(base.coherence), **over.coherence}) if over.coherence else base.coherence,
+        confidence=base.confidence if over.confidence is None else over.confidence,
     )
     if over.min_confidence is not None or over.escalation_threshold is not None:
         _check(policy, place, report)

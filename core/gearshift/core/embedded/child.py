@@ -79,6 +79,7 @@ def _serve(options: argparse.Namespace) -> object:
     params.cpuparams_batch.poll = 0
     params.cache_ram_mib = _PROMPT_CACHE_MIB
     params.verbosity = _WARNINGS
+    params.endpoint_metrics = True  # counts only: how many calls run and wait
     params.endpoint_slots = False  # it would show the prompts of other calls
     params.ui = False
     params.offline = True

@@ -32,6 +32,7 @@ class Candidate(Struct, frozen=True, kw_only=True):
         schema: the compiled schema of a JSON output that has one.
         restricted: verdicts must not quote the text.
         asked: what the model was given to read; None leaves out the gates that compare with it.
+        model: as the configuration calls it; empty where no gate asks.
 
     """
 
@@ -47,6 +48,7 @@ class Candidate(Struct, frozen=True, kw_only=True):
     schema: Schema | None = None
     restricted: bool = False
     asked: Asked | None = None
+    model: str = ""
 
     @property
     def structured(self) -> bool:

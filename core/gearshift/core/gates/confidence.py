@@ -1,8 +1,8 @@
 """How sure the model is of its answer.
 
 Rules: a label's confidence is its scored probability, or the product of its tokens' probabilities; a document's is the
-geometric mean over the tokens that carry values. Free text is not measured here: the probability of a wording says
-little about its truth before it has been calibrated on outcomes. No measure is UNMEASURED, never a guess.
+geometric mean over the tokens that carry values. The probability of a wording says little about its truth, so free text is
+measured only where a gauge reads the answer itself (`confidence: answer`), which also calibrates what log-probabilities say. No measure is UNMEASURED, never a guess.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 
 from gearshift.core.answer import Verdict
+from gearshift.core.confidence import Gauge, Sureness
 from gearshift.core.gates.base import Candidate
 from gearshift.core.provider import TokenLogprob
 from gearshift.core.words import VerdictResult
@@ -28,18 +29,24 @@ class ConfidenceGate:
     Args:
         minimum: accepted from here on (`min_confidence`).
         threshold: poor below this (`escalation_threshold`).
+        gauge: measures answers by themselves, and calibrates; None leaves log-probabilities as they stand.
 
     """
 
     name = "confidence"
 
-    def __init__(self, minimum: float, threshold: float) -> None:
+    def __init__(self, minimum: float, threshold: float, gauge: Gauge | None = None) -> None:
         self._minimum = minimum
         self._threshold = threshold
+        self._gauge = gauge
 
     def judge(self, candidate: Candidate) -> Verdict | None:
         """Judge a complete answer."""
         confidence = measure(candidate)
+        found: Sureness | None = None
+        if self._gauge is not None:
+            found = _gauged(self._gauge, candidate, confidence)
+            confidence = None if found is None else found.confidence
         if confidence is None:
             return _UNMEASURED
         if confidence >= self._minimum:
@@ -53,8 +60,24 @@ class ConfidenceGate:
             result=result,
             confidence=confidence,
             reason=reason,
-            detail=f"{confidence:.3f}, accepted from {self._minimum:g}, escalated below {self._threshold:g}",
+            detail=f"{confidence:.3f}, accepted from {self._minimum:g}, escalated below {self._threshold:g}{_told(found)}",
+            measured=None if found is None else (found.measure, found.score),
         )
+
+
+def _gauged(gauge: Gauge, candidate: Candidate, probability: float | None) -> Sureness | None:
+    kind = candidate.task_type.word
+    if probability is not None:
+        return gauge.of_probability(candidate.model, kind, probability)
+    if candidate.asked is None or not candidate.text:
+        return None
+    return gauge.of_answer(
+        candidate.model, kind, candidate.asked.text, candidate.text, structured=candidate.structured
+    )
+
+
+def _told(found: Sureness | None) -> str:
+    return "" if found is None else f"; measured by {found.measure}, {found.outcomes} outcomes known"
 
 
 def measure(candidate: Candidate) -> float | None:

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from gearshift.core.answer import Verdict
 from gearshift.core.blueprint import ChainPolicy
+from gearshift.core.confidence import Gauge, shipped
 from gearshift.core.gates.asked import Asked
 from gearshift.core.gates.base import Candidate, Gate, WatchingGate
 from gearshift.core.gates.coherence import CoherenceGate, Effect, effects_of
@@ -84,9 +85,16 @@ class Judge:
 
     Args:
         own: gates besides the built-in ones.
+        gauge: measures answers where the policy says so; None takes the package's, which has learned nothing.
     """
 
-    def __init__(self, policy: ChainPolicy, own: Sequence[Gate] = (), windows: WindowSettings = _WINDOWS) -> None:
+    def __init__(
+        self,
+        policy: ChainPolicy,
+        own: Sequence[Gate] = (),
+        windows: WindowSettings = _WINDOWS,
+        gauge: Gauge | None = None,
+    ) -> None:
         effects = effects_of(policy.coherence)
         gates: list[Gate] = [TruncationGate(), LabelsGate()]
         if policy.enforce_schema:
@@ -100,7 +108,10 @@ class Judge:
         """The longest silence within a stream, seconds; 0 leaves it to the provider's timeouts."""
         self._windows = windows
         self._own_watched = [gate for gate in own if isinstance(gate, WatchingGate)]
-        gates += [*own, ConfidenceGate(policy.min_confidence, policy.escalation_threshold)]
+        self.measures_answers = policy.confidence == "answer"
+        """Whether the gates want to know the model, and what was asked whatever the form of the answer."""
+        used = (gauge or Gauge(shipped())) if self.measures_answers else None
+        gates += [*own, ConfidenceGate(policy.min_confidence, policy.escalation_threshold, used)]
         self._gates = gates
         self._of_text = [gate for gate in gates if not isinstance(gate, LabelsGate | SchemaGate)]
         """Those that have something to say about free text."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
+from gearshift.core.ledger.outcomes import JudgedAttempt
 from gearshift.core.ledger.prune import Pruned
 from gearshift.core.ledger.report import CostQuery, CostReport
 from gearshift.core.ledger.row import LedgerRow, MachineTime, OutcomeReport
@@ -73,6 +74,15 @@ class Ledger(Protocol):
 
         Raises:
             LedgerError: the store cannot take it now, and it was not kept.
+
+        """
+        ...
+
+    async def outcomes(self, limit: int) -> Sequence[JudgedAttempt]:
+        """Give the attempts that callers judged, the latest words first.
+
+        Raises:
+            LedgerError: the store cannot be read.
 
         """
         ...

@@ -1,6 +1,6 @@
 """A ledger's buffer and the thread that writes it, whichever database is behind it.
 
-Rules: the caller's path only appends to a buffer; the writer commits in groups, every 25 ms or 500 rows, at once when
+Rules: the caller's path only appends to a buffer; the writer commits in groups, every 20 ms or 500 rows, at once when
 somebody waits for a flush. What cannot be written is kept and tried again until the buffer is full; then new rows are
 dropped, the oldest are kept, and every drop is counted. One event loop uses it; several processes may share a store.
 """
@@ -22,13 +22,14 @@ import anyio
 
 from gearshift.core.errors import LedgerError
 from gearshift.core.ledger.base import LedgerStatus
+from gearshift.core.ledger.outcomes import JudgedAttempt, read_outcomes
 from gearshift.core.ledger.prune import Pruned, prune_some
 from gearshift.core.ledger.report import CostQuery, CostReport, read_report, read_spent
 from gearshift.core.ledger.row import LedgerRow, MachineTime, OutcomeReport
 from gearshift.core.ledger.store import Item, Session, Store
 
-GATHER_S: Final = 0.025
-"""Leaves the commit itself the other half of the 50 ms that a kill may cost."""
+GATHER_S: Final = 0.02
+"""Leaves the writer 30 of the 50 ms that a kill may cost, to get a core, the interpreter, and to commit."""
 GATHER_ROWS: Final = 500
 COMMIT_ROWS: Final = 2000
 """Most rows in one commit, so that no commit is long."""
@@ -191,6 +192,15 @@ class BufferedLedger:
         if not self._accept((outcome,)):
             raise LedgerError("the ledger cannot be written: too many rows wait, or it is closed")
         await self.flush()
+
+    async def outcomes(self, limit: int) -> Sequence[JudgedAttempt]:
+        """Give the attempts that callers judged, the latest words first.
+
+        Raises:
+            LedgerError: the store cannot be read.
+
+        """
+        return await self._read(lambda session: read_outcomes(session, limit))
 
     async def report(self, query: CostQuery) -> CostReport:
         """Sum the committed rows, in a thread and on a connection of its own.

@@ -70,6 +70,16 @@ def attempt_values(row: LedgerRow, key: int, stored: Callable[[Decimal], Value])
     """
     call, attempt = row.call, row.attempt
     usage, stage = attempt.usage, attempt.stage
+    tokens: tuple[int, ...] = (
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cache_write_tokens,
+        usage.cache_write_1h_tokens,
+        usage.cache_read_tokens,
+        usage.reasoning_tokens,
+    )
+    if max(tokens) > _MOST_TOKENS:
+        tokens = tuple([min(each, _MOST_TOKENS) for each in tokens])
     return (
         key,
         call.request_id,
@@ -88,12 +98,7 @@ def attempt_values(row: LedgerRow, key: int, stored: Callable[[Decimal], Value])
         attempt.outcome.word,
         None if attempt.failure is None else attempt.failure.word,
         row.reason,
-        min(usage.input_tokens, _MOST_TOKENS),
-        min(usage.output_tokens, _MOST_TOKENS),
-        min(usage.cache_write_tokens, _MOST_TOKENS),
-        min(usage.cache_write_1h_tokens, _MOST_TOKENS),
-        min(usage.cache_read_tokens, _MOST_TOKENS),
-        min(usage.reasoning_tokens, _MOST_TOKENS),
+        *tokens,
         usage.source.word,
         money_value(attempt.cost_usd, stored),
         attempt.queue_ms,

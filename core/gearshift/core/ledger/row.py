@@ -129,8 +129,16 @@ def rows_of(
 
 
 def verdicts_text(verdicts: Iterable[Verdict]) -> str:
-    """Give verdicts as one line, such as "schema:pass confidence:low:0.612"."""
+    """Give verdicts as one line, such as "schema:pass confidence:low:0.612:answer=0.4401", the last where it was calibrated."""
     return " ".join(
-        f"{each.gate}:{each.result.word}" + ("" if each.confidence is None else f":{each.confidence:.3f}")
-        for each in verdicts
+        [
+            f"{each.gate}:{each.result.word}"
+            if each.confidence is None
+            else f"{each.gate}:{each.result.word}:{each.confidence:.3f}{_measured(each)}"
+            for each in verdicts
+        ]
     )
+
+
+def _measured(verdict: Verdict) -> str:
+    return "" if verdict.measured is None else f":{verdict.measured[0]}={verdict.measured[1]:.4f}"

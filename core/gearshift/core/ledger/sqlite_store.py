@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 import uuid
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +21,7 @@ from gearshift.core.errors import LedgerError
 from gearshift.core.ledger.checkpoint import LAST_RESORT_PAGES, Checkpointer
 from gearshift.core.ledger.columns import (
     INSERT_OUTCOME,
+    attempt_columns,
     attempt_values,
     insert_attempt,
     insert_machine_time,
@@ -32,6 +35,8 @@ from gearshift.core.ledger.row import LedgerRow, MachineTime, OutcomeReport
 from gearshift.core.ledger.store import Dialect, Item, Session, Value
 
 MEMORY: Final = ":memory:"
+STATEMENT_ROWS: Final = 256
+"""Most rows of one statement: 34 values each, of the 32,766 that SQLite takes."""
 
 # SQLite's sums are 64 bits, which pico-USD would fill at 9.2 million USD: each half is summed by itself.
 _HALF: Final = 10**6
@@ -55,6 +60,9 @@ SQLITE: Final = Dialect(
     floor=lambda number: f"CAST({number} AS INTEGER)",
     newline="char(10)",
 )
+
+
+_BUSY_STEP_S = 0.01
 
 
 class SqliteStore:
@@ -96,7 +104,7 @@ class SqliteStore:
             raise LedgerError(f"ledger {self._path}: {sentence_of(error)}") from error
         try:
             if self._path != MEMORY:
-                connection.execute("PRAGMA journal_mode = WAL")
+                self._write_ahead(connection)
                 connection.execute(f"PRAGMA wal_autocheckpoint = {LAST_RESORT_PAGES}")
             connection.execute(f"PRAGMA synchronous = {'FULL' if self._is_synced else 'NORMAL'}")
             # Immediate: another process may open it at the same time.
@@ -133,11 +141,9 @@ class SqliteStore:
             sqlite3.Error: nothing was written; the same items may be tried again.
 
         """
-        start = row_id(self._writer, first)
-        keyed = list(enumerate(items, start))
-        rows = [(key, each) for key, each in keyed if type(each) is LedgerRow]
-        with self._lock, _transaction(self._opened()) as connection:
-            refused = _write_all(connection, keyed, rows)
+        keyed = list(enumerate(items, row_id(self._writer, first)))
+        with self._lock:
+            refused = _write_all(self._opened(), keyed)
         if self._checkpointer is not None:
             self._checkpointer.committed(len(keyed))
         return refused
@@ -178,6 +184,18 @@ class SqliteStore:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _write_ahead(self, connection: sqlite3.Connection) -> None:
+        """Have the file logged ahead. Where several processes open a new one, SQLite does not wait for this by itself."""
+        until = time.monotonic() + self._busy_timeout_s
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+            time.sleep(_BUSY_STEP_S)
 
     def _make_file(self) -> None:
         if self._path == MEMORY:
@@ -229,18 +247,46 @@ def _transaction(connection: sqlite3.Connection, *, writes: bool = True) -> Gene
         raise
 
 
-def _write_all(connection: sqlite3.Connection, keyed: list[tuple[int, Item]], rows: list[tuple[int, LedgerRow]]) -> int:
+def _write_all(connection: sqlite3.Connection, keyed: list[tuple[int, Item]]) -> int:
     try:
-        connection.executemany(_INSERT_ATTEMPT, [attempt_values(each, key, to_pico) for key, each in rows])
-        if len(rows) < len(keyed):
+        attempts = [attempt_values(each, key, to_pico) for key, each in keyed if type(each) is LedgerRow]
+        if len(attempts) == len(keyed) <= STATEMENT_ROWS:
+            # One statement is a commit of its own: what a busy event loop does meanwhile cannot hold it up any more.
+            _insert_attempts(connection, attempts)
+            return 0
+        with _transaction(connection):
+            for first in range(0, len(attempts), STATEMENT_ROWS):
+                _insert_attempts(connection, attempts[first : first + STATEMENT_ROWS])
             for key, each in keyed:
                 if type(each) is not LedgerRow:
                     _write_one(connection, each, key)
         return 0
     except _BAD_ITEM:
-        connection.execute("ROLLBACK")
-        connection.execute("BEGIN IMMEDIATE")
-        return sum(not _is_written(connection, each, key) for key, each in keyed)
+        with _transaction(connection):
+            return sum(not _is_written(connection, each, key) for key, each in keyed)
+
+
+def _insert_attempts(connection: sqlite3.Connection, attempts: Sequence[Sequence[Value]]) -> None:
+    """Write rows in one statement.
+
+    Every step of a statement lets go of the interpreter, and on a busy machine it takes up to 100 ms to have it back: a
+    step for each row cost a batch of 40 rows 60 to 500 ms.
+    """
+    count = 1 << (len(attempts) - 1).bit_length()
+    values = [value for row in attempts for value in row]
+    values += [None] * ((count - len(attempts)) * len(_COLUMNS))
+    connection.execute(_insert_statement(count), values)
+
+
+@cache
+def _insert_statement(count: int) -> str:
+    """Give the statement for so many rows, of which those without an id are none: few statements, which SQLite keeps."""
+    row = f"({', '.join('?' * len(_COLUMNS))})"
+    names = ", ".join(_COLUMNS)
+    return (
+        f"WITH given ({names}) AS (VALUES {', '.join([row] * count)}) "
+        f"INSERT INTO attempts ({names}) SELECT * FROM given WHERE id IS NOT NULL ON CONFLICT (id) DO NOTHING"
+    )
 
 
 def _is_written(connection: sqlite3.Connection, item: Item, key: int) -> bool:
@@ -261,5 +307,6 @@ def _write_one(connection: sqlite3.Connection, item: Item, key: int) -> None:
             connection.execute(_INSERT_MACHINE_TIME, machine_values(item, key, to_pico))
 
 
+_COLUMNS: Final = attempt_columns(SQLITE)
 _INSERT_ATTEMPT: Final = insert_attempt(SQLITE)
 _INSERT_MACHINE_TIME: Final = insert_machine_time(SQLITE)

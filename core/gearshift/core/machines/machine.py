@@ -8,6 +8,8 @@ which makes begin and end cost the same however many calls run.
 
 from __future__ import annotations
 
+import math
+
 _HALF_LIFE_S = 600.0
 """Busy seconds after which what was measured counts half."""
 _MEASURED_FROM_S = 10.0
@@ -51,12 +53,12 @@ class Machine:
         self.in_flight -= 1
         return self._clock - mark
 
-    def see(self, running: int, until: float) -> None:
+    def see(self, running: int, now: float, until: float) -> None:
         """Hear from the machine how many calls it runs, ours and others', believed until `until`.
 
         Other processes' calls bear their part; what nobody here bears counts as idle.
         """
-        self._advance(min(until, self._at))
+        self._advance(now)
         self._seen, self._seen_until = running, until
 
     def busy(self, now: float) -> float:
@@ -77,7 +79,7 @@ class Machine:
             running = max(self.in_flight, self._seen) if self._at < self._seen_until else self.in_flight
             self._clock += passed / running
             self.busy_s += passed
-            kept = 0.5 ** (passed / _HALF_LIFE_S)
+            kept = math.exp2(-passed / _HALF_LIFE_S)
             self._worked = self._worked * kept + passed * running
             self._while = self._while * kept + passed
         self._at = now

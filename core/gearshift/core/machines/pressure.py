@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from gearshift.core.machines.machine import Machine
 from gearshift.core.machines.reading import Reading
 
 VALID_POLLS = 3
@@ -41,6 +42,8 @@ class Pressure:
         self.parallelism = parallelism
         self.interval_s = 0.0
         """How often it is asked; 0 is never."""
+        self.max_queued: int | None = None
+        """While more than this wait there, its stages are passed over; None is never."""
         self.reading = Reading()
         self.read_at: float | None = None
         self.asked_at: float | None = None
@@ -53,6 +56,8 @@ class Pressure:
         self.is_asking = False
         self.figures: list[Counted] = []
         """Of every model called there."""
+        self.machine: Machine | None = None
+        """What is told how many calls run, others' too, where its time is paid for."""
         self._heard = 0
 
     @property
@@ -76,9 +81,19 @@ class Pressure:
             return max(0, self.own_in_flight - int(max(1.0, self.parallelism)))
         return self.reading.queued if self.is_fresh(now) else None
 
+    def too_many(self, now: float) -> int | None:
+        """Give how many requests wait in it, where that is more than there may; else None."""
+        queued = None if self.max_queued is None else self.queued(now)
+        return queued if queued is not None and self.max_queued is not None and queued > self.max_queued else None
+
     def is_due(self, now: float, looked_at: float | None, looking_s: float) -> bool:
         """Tell whether it is to be asked now: only while there are calls, or somebody looks."""
-        if not self.interval_s or not self.url or self.is_asking or (self.asked_at is not None and now < self.asked_at + self.interval_s):
+        if (
+            not self.interval_s
+            or not self.url
+            or self.is_asking
+            or (self.asked_at is not None and now < self.asked_at + self.interval_s)
+        ):
             return False
         if looked_at is not None and now - looked_at <= looking_s:
             return True
@@ -90,6 +105,8 @@ class Pressure:
     def said(self, reading: Reading, now: float) -> None:
         """Note what it said."""
         self.reading, self.read_at, self.error = reading, now, ""
+        if self.machine is not None and reading.running is not None:
+            self.machine.see(reading.running, now, now + VALID_POLLS * self.interval_s)
 
     def failed(self, why: str) -> None:
         """Note that it could not be asked."""

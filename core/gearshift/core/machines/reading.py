@@ -7,6 +7,7 @@ reference (`GET /api/ps`).
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from typing import Final
 
 import msgspec
 
-_SAMPLE = re.compile(r"^([A-Za-z_:][A-Za-z0-9_:]*)(?:\{[^\n]*\})?[ \t]+([^ \t\n]+)(?:[ \t]+[0-9.]+)?[ \t]*$", re.MULTILINE)
+_SAMPLE = re.compile(
+    r"^([A-Za-z_:][A-Za-z0-9_:]*)(?:\{[^\n]*\})?[ \t]+([^ \t\n]+)(?:[ \t]+[0-9.]+)?[ \t]*$", re.MULTILINE
+)
 
 _VLLM_RUNNING: Final = "vllm:num_requests_running"
 _VLLM_WAITING: Final = "vllm:num_requests_waiting"
@@ -149,7 +152,7 @@ def _samples(body: bytes) -> Mapping[str, tuple[float, float]]:
             value = float(text)
         except ValueError:
             continue
-        if value != value or value in (float("inf"), float("-inf")):
+        if not math.isfinite(value):
             continue
         total, most = found.get(name, (0.0, 0.0))
         found[name] = (total + value, max(most, value))

@@ -7,10 +7,10 @@ back is read in `_openai_answer.py`, both pure. Here is only the order of things
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 
 from gearshift.core.failures import ProviderFailure
-from gearshift.core.http import Http, Sender, Woken
+from gearshift.core.http import Http, HttpResponse, Sender, Woken
 from gearshift.core.provider import Account, Chunk, EmbedCall, EmbedResult, ProviderCall, Timeouts
 from gearshift.core.providers._incoming import is_answer, require_answer
 from gearshift.core.providers._openai_answer import AnswerFold, kind_of_error, vectors
@@ -45,49 +45,46 @@ class OpenAiProvider:
     async def stream(self, call: ProviderCall) -> AsyncGenerator[Chunk]:
         """Give the answer, one chunk an upstream read; a unary call gives one."""
         request = chat_request(call, self._dialect)
-        fold = AnswerFold(
-            want_reasoning=call.want_reasoning,
-            keep_reasoning=self._dialect.state_from_reasoning,
-            may_be_empty=bool(call.prefill or call.parameters.stop),
-        )
-        notes = tuple(request.notes)
+        fold, notes = self._fold(call), tuple(request.notes)
         body = encoded(request.body)
         response = await self._http.send(self._sender(call.account, request.path, call.stream), body, call.timeouts)
         try:
             if not is_answer(response):
                 await require_answer(response, _failure_of)
-            if call.stream and not is_json(response.content_type):
-                splitter = SseSplitter()
-                if call.wake is not None:
-                    call.wake.by(response.wake)
-                while not fold.done:
-                    try:
-                        data = await response.read()
-                    except Woken:
-                        yield Chunk()
-                        continue
-                    chunk, broken = Chunk(), None
-                    try:
-                        for payload in splitter.feed(data) if data else splitter.finish():
-                            fold.add(payload, chunk)
-                    except ProviderFailure as failure:
-                        broken = failure  # what came before it in the same read was written, and is billed
-                    if fold.moved:
-                        fold.moved = False
-                        response.progress()
-                    if chunk.parts or chunk.logprobs or (chunk.usage is not None and not fold.done):
-                        chunk.notes, notes = notes, ()
-                        yield chunk
-                    if broken is not None:
-                        raise broken
-                    if not data:
-                        break
-                last = Chunk()
-            else:
+            if not call.stream or is_json(response.content_type):
                 # Asked for, or from a server that does not stream: the whole answer is one chunk, the last.
-                last = Chunk()
-                if body := (await response.read_all()).strip():
-                    fold.add_whole(body, last)
+                whole, failed = await _whole(response, fold, notes)
+                if whole is not None:
+                    yield whole
+                if failed is not None:
+                    raise failed
+                return
+            splitter = SseSplitter()
+            if call.wake is not None:
+                call.wake.by(response.wake)
+            while not fold.done:
+                try:
+                    data = await response.read()
+                except Woken:
+                    yield Chunk()
+                    continue
+                chunk, broken = Chunk(), None
+                try:
+                    for payload in splitter.feed(data) if data else splitter.finish():
+                        fold.add(payload, chunk)
+                except ProviderFailure as failure:
+                    broken = failure  # what came before it in the same read was written, and is billed
+                if fold.moved:
+                    fold.moved = False
+                    response.progress()
+                if chunk.parts or chunk.logprobs or (chunk.usage is not None and not fold.done):
+                    chunk.notes, notes = notes, ()
+                    yield chunk
+                if broken is not None:
+                    raise broken
+                if not data:
+                    break
+            last = Chunk()
             try:
                 fold.end(last)
             except ProviderFailure:
@@ -97,6 +94,22 @@ class OpenAiProvider:
             last.notes = notes
             response.finish()
             yield last
+        finally:
+            response.close()
+
+    async def answer(self, call: ProviderCall, take: Callable[[Chunk], None]) -> None:
+        """Have `take` take the answer to a unary call."""
+        request = chat_request(call, self._dialect)
+        body = encoded(request.body)
+        response = await self._http.send(self._sender(call.account, request.path, False), body, call.timeouts)
+        try:
+            if not is_answer(response):
+                await require_answer(response, _failure_of)
+            whole, failed = await _whole(response, self._fold(call), tuple(request.notes))
+            if whole is not None:
+                take(whole)
+            if failed is not None:
+                raise failed
         finally:
             response.close()
 
@@ -124,6 +137,13 @@ class OpenAiProvider:
     async def aclose(self) -> None:
         """Do nothing: the connections are their owner's."""
 
+    def _fold(self, call: ProviderCall) -> AnswerFold:
+        return AnswerFold(
+            want_reasoning=call.want_reasoning,
+            keep_reasoning=self._dialect.state_from_reasoning,
+            may_be_empty=bool(call.prefill or call.parameters.stop),
+        )
+
     def _sender(self, account: Account, path: str, stream: bool) -> Sender:
         """Give what calls to a path have in common; accounts are replaced, never changed."""
         key = (account.name, path, stream)
@@ -135,6 +155,26 @@ class OpenAiProvider:
             sender = self._http.sender(url=_url(account.base_url, path), headers=headers, stream=stream)
             kept = self._senders[key] = (account, sender)
         return kept[1]
+
+
+async def _whole(
+    response: HttpResponse, fold: AnswerFold, notes: tuple[str, ...]
+) -> tuple[Chunk | None, ProviderFailure | None]:
+    """Read an answer that comes whole; of one that was written and is none, give what it used, and why it is none.
+
+    Raises:
+        ProviderFailure: nothing can be read.
+    """
+    last = Chunk()
+    if body := (await response.read_all()).strip():
+        fold.add_whole(body, last)
+    try:
+        fold.end(last)
+    except ProviderFailure as failed:
+        return Chunk(usage=fold.usage) if fold.usage is not None and fold.done else None, failed
+    last.notes = notes
+    response.finish()
+    return last, None
 
 
 def _url(base_url: str, path: str) -> str:

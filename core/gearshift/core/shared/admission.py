@@ -146,6 +146,10 @@ class SharedAdmission(Admission):
                 counted |= await self.store.seed(bucket, float(spent_usd[bucket.period]))
         return counted
 
+    def changed(self) -> None:
+        """Hear that limits were settled with outside of a permit; the store is told of it soon."""
+        self.store.owes()
+
     def _is_free(self, stage: Stage, extra: Sequence[AnyBucket]) -> bool:
         """Tell whether the call has no limits, and no breaker that only one process may probe."""
         if extra:

@@ -75,14 +75,14 @@ class RedisConnection:
         return replies
 
     async def _send(self, calls: Sequence[Call]) -> list[Any]:
-        commands: list[tuple[object, ...]] = []
+        commands: list[tuple[Any, ...]] = []
         for script, keys, arguments in calls:
             digest = self._digests.get(script)
             if digest is None:
                 digest = self._digests[script] = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
             commands.append(("EVALSHA", digest, len(keys), *keys, *arguments))
         # As redis-py's pipeline does it, for half its time.
-        connection = await self._pool.get_connection()
+        connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]  # pyright: ignore[reportUnknownMemberType]
         replies: list[Any] = []
         try:
             await connection.send_packed_command(connection.pack_commands(commands), check_health=False)

@@ -249,11 +249,18 @@ return {num(now)}
 SEED = (
     _COMMON
     + """
--- KEYS: a budget. ARGV: time or '', kind, spent. Counts only what nobody has counted yet: a budget that is there stays.
+-- KEYS: a budget. ARGV: time or '', kind, spent. Counts only what nobody has counted yet: a budget that was seeded once, and
+-- is there since, stays.
 local now = clock(ARGV[1])
 local index, ends = period(ARGV[2], now)
-if tonumber(redis.call('HGET', KEYS[1], 'p')) == index then return {num(now), 0} end
-keep_spending(KEYS[1], index, ends, now, tonumber(ARGV[3]), 0)
+local v = redis.call('HMGET', KEYS[1], 'p', 's', 'h', 'seeded')
+local spent, held = tonumber(ARGV[3]), 0
+if tonumber(v[1]) == index then
+  if v[4] then return {num(now), 0} end
+  spent = spent + tonumber(v[2]); held = tonumber(v[3])
+end
+keep_spending(KEYS[1], index, ends, now, spent, held)
+redis.call('HSET', KEYS[1], 'seeded', '1')
 return {num(now), 1}
 """
 )

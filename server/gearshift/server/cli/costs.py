@@ -65,9 +65,9 @@ def _export(arguments: argparse.Namespace) -> int:
     if arguments.out == "-":
         if arguments.format != "csv":
             return _wrong("only CSV goes to standard output")
-        write_csv(exported_pages(_store(_blueprint(arguments)), since=since, until=until), sys.stdout)
+        write_csv(exported_pages(ledger_store(_blueprint(arguments)), since=since, until=until), sys.stdout)
         return 0
-    pages = exported_pages(_store(_blueprint(arguments)), since=since, until=until)
+    pages = exported_pages(ledger_store(_blueprint(arguments)), since=since, until=until)
     out = Path(arguments.out)
     # Whole or not at all: nobody should count on half an export.
     part = out.with_name(out.name + ".part")
@@ -95,7 +95,7 @@ def _prune(arguments: argparse.Namespace) -> int:
 
     if arguments.before is None:
         return _wrong("prune needs --before DATE")
-    store, done = _store(_blueprint(arguments)), Pruned()
+    store, done = ledger_store(_blueprint(arguments)), Pruned()
     while not done.is_last:
         with store.session(writes=True) as session:
             done += prune_some(session, arguments.before.timestamp())
@@ -111,7 +111,7 @@ def _reprice(arguments: argparse.Namespace) -> int:
     catalogue = Catalogue.load() if text is None else Catalogue.parse(text)
     blueprint = _blueprint(arguments, catalogue)
     done = reprice(
-        _store(blueprint),
+        ledger_store(blueprint),
         PriceBook(blueprint, catalogue),
         since=_seconds(arguments.since),
         until=_seconds(arguments.until),
@@ -130,7 +130,12 @@ def _blueprint(arguments: argparse.Namespace, catalogue: object = None) -> Bluep
     return configured(arguments.config, catalogue=chosen).blueprint
 
 
-def _store(blueprint: Blueprint) -> Store:
+def ledger_store(blueprint: Blueprint) -> Store:
+    """Give the store of a configuration's ledger, brought up to date and closed.
+
+    Raises:
+        LedgerError: there is none, or it cannot be used.
+    """
     from gearshift.core.ledger.opening import configured_store
     from gearshift.server.app import ledger_path
 

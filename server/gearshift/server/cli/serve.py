@@ -1,7 +1,8 @@
 """`gearshift serve`: run the service until it is told to stop.
 
 Rules: what a person reads goes to standard error; the address is printed once calls are taken. SIGTERM and Ctrl-C drain,
-SIGHUP reads the configuration again.
+SIGHUP, or a change of the file, reads the configuration again. With several workers this process is their supervisor and
+loads no gRPC; hence the service itself is imported where it is run.
 """
 
 from __future__ import annotations
@@ -12,30 +13,42 @@ import logging
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 from msgspec import structs
 
+from gearshift.core.blueprint import Blueprint
 from gearshift.core.config.model import Config
+from gearshift.core.config.revision import config_revision
 from gearshift.core.embedded import Phase, Progress, gemma_terms
 from gearshift.core.errors import RouteError
-from gearshift.server.app import App, running_app, service_version
 from gearshift.server.cli.configured import CONFIG_VARIABLE, DEFAULT_FILE, Configured, configured
 from gearshift.server.logs import configure_logs
-from gearshift.server.status import lone
+from gearshift.server.version import service_version
+from gearshift.server.watching import watch_file
+
+if TYPE_CHECKING:
+    from gearshift.server.app import App
 
 _log = logging.getLogger(__name__)
 
 _LAST_PORT = 65_535
+_MOST_WORKERS = 256
 
 _EPILOG = f"""examples:
   gearshift serve                        on 127.0.0.1:50051, with {DEFAULT_FILE} or what is on this machine
   gearshift serve --config prod.yaml     a configuration of your own
   gearshift serve --port 0               a free port, printed on standard error
+  gearshift serve --workers 4            four processes on the same ports, for as many cores
   gearshift serve --use-env-keys         use provider keys in the environment, at most 1 USD a day
 
 signals:
-  SIGTERM, SIGINT   stop taking calls, let those that run finish, then stop
+  SIGTERM, SIGINT   stop taking calls, let those that run finish, then stop; with workers, a second one stops at once
   SIGHUP            read the configuration again; an invalid one changes nothing"""
 
 
@@ -52,6 +65,7 @@ class ServeCommand:
         parser.add_argument("--port", type=_port, help="gRPC port; 0 takes a free one (server.port, 50051)")
         parser.add_argument("--http-port", type=_port, help="port of metrics and health (server.http_port, 9464)")
         parser.add_argument("--no-http", action="store_true", help="no HTTP port at all")
+        parser.add_argument("--workers", type=_workers, help="processes that share the ports (server.workers, 1)")
         parser.add_argument("--ledger", help="SQLite file of the ledger; :memory: keeps nothing (ledger.path)")
         parser.add_argument(
             "--log-level", choices=["debug", "info", "warning", "error"], help="least level (telemetry.log_level)"
@@ -64,10 +78,14 @@ class ServeCommand:
             found = configured(arguments.config, use_env_keys=arguments.use_env_keys, changed=asked_of(arguments))
             config = found.blueprint.config
             configure_logs(config.telemetry.log_level)
+            if config.server.workers > 1:
+                return anyio.run(_supervise, found)
             anyio.run(_serve, found, backend_options={"use_uvloop": config.server.uvloop})
         except RouteError as error:
             return failed("serve", error)
         except BaseExceptionGroup as group:
+            from gearshift.server.status import lone
+
             inner = lone(group)
             if isinstance(inner, RouteError):
                 return failed("serve", inner)
@@ -101,6 +119,14 @@ def _port(text: str) -> int:
     return number
 
 
+def _workers(text: str) -> int:
+    """Read a number of workers, 1 to 256."""
+    number = int(text)
+    if not 1 <= number <= _MOST_WORKERS:
+        raise ValueError(text)
+    return number
+
+
 def asked_of(arguments: argparse.Namespace) -> Callable[[Config], Config]:
     """Give what puts the command line's wishes into a configuration."""
 
@@ -112,6 +138,7 @@ def asked_of(arguments: argparse.Namespace) -> Callable[[Config], Config]:
             port=server.port if arguments.port is None else arguments.port,
             http_port=server.http_port if arguments.http_port is None else arguments.http_port,
             http=server.http and not arguments.no_http,
+            workers=server.workers if arguments.workers is None else arguments.workers,
         )
         if arguments.ledger is not None:
             ledger = structs.replace(ledger, path=arguments.ledger)
@@ -142,6 +169,8 @@ def progress_on(write: Callable[[str], object]) -> Callable[[Progress], None]:
 
 
 async def _serve(found: Configured) -> None:
+    from gearshift.server.app import running_app
+
     write, told = sys.stderr.write, _Told()
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         _introduce(found)
@@ -149,12 +178,65 @@ async def _serve(found: Configured) -> None:
             tasks.start_soon(_heed, signals, told, tasks.cancel_scope)
             async with running_app(found.blueprint, read=found.read, progress=progress_on(write)) as app:
                 told.app = app
-                _tell(app, found)
+                _tell(found, app.port, app.http_port)
+                if (file := _watched(found)) is not None:
+                    tasks.start_soon(watch_file, file, partial(_reload, app))
                 # What is alive now stays: the collector need not look at it again.
                 gc.collect()
                 gc.freeze()
                 await told.stop.wait()
                 write("stopping: calls that run may finish\n")
+            tasks.cancel_scope.cancel()
+
+
+async def _supervise(found: Configured) -> int:
+    """Run the workers, and be what joins them."""
+    from gearshift.server.workers.ports import reserved
+    from gearshift.server.workers.supervisor import Supervisor
+
+    config = found.blueprint.config.server
+    with (
+        anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals,
+        ExitStack() as stack,
+    ):
+        _introduce(found)
+        port = stack.enter_context(reserved(config.host, config.port, "server.port", "choose another with --port"))
+        http_port = 0
+        if config.http:
+            hint = "choose another, or http: false"
+            http_port = stack.enter_context(reserved(config.http_host, config.http_port, "server.http_port", hint))
+
+        def on_ports(blueprint: Blueprint) -> Blueprint:
+            """Put in what the ports came to, so that a reload finds them unchanged."""
+            asked = blueprint.config.server
+            server = structs.replace(
+                asked,
+                port=port if asked.port == config.port else asked.port,
+                http_port=http_port if config.http and asked.http_port == config.http_port else asked.http_port,
+            )
+            whole = structs.replace(blueprint.config, server=server)
+            return replace(blueprint, config=whole, revision=config_revision(whole))
+
+        read = found.read
+        supervisor = Supervisor(
+            on_ports(found.blueprint),
+            None if read is None else lambda: on_ports(read()),
+            config.workers,
+            serving=lambda: _tell(found, port, http_port),
+            progress=progress_on(sys.stderr.write),
+        )
+        code = 1
+        async with anyio.create_task_group() as tasks:
+            if (file := _watched(found)) is not None:
+                tasks.start_soon(watch_file, file, supervisor.reload_quietly)
+            code = await supervisor.run(signals)
+            tasks.cancel_scope.cancel()
+        return code
+
+
+def _watched(found: Configured) -> Path | None:
+    """Give the file whose changes are put in force; None where there is none, or nobody asked for it."""
+    return Path(found.source) if found.read is not None and found.blueprint.config.server.watch_config else None
 
 
 class _Told:
@@ -191,12 +273,12 @@ def _introduce(found: Configured) -> None:
         write(f"  {terms.model}: {terms.notice}\n")
 
 
-def _tell(app: App, found: Configured) -> None:
+def _tell(found: Configured, port: int, http_port: int) -> None:
     server = found.blueprint.config.server
     host = f"[{server.host}]" if ":" in server.host else server.host
-    sys.stderr.write(f"serving on {host}:{app.port}\n")
-    if app.http_port:
-        sys.stderr.write(f"metrics on http://{server.http_host}:{app.http_port}/metrics\n")
+    sys.stderr.write(f"serving on {host}:{port}\n")
+    if http_port:
+        sys.stderr.write(f"metrics on http://{server.http_host}:{http_port}/metrics\n")
     for warning in found.blueprint.warnings:
         sys.stderr.write(f"warning: {warning}\n")
     sys.stderr.flush()

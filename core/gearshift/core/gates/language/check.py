@@ -34,7 +34,7 @@ class LanguageCheck:
     def judge(self, candidate: Candidate) -> Verdict | None:
         """Give a wrong language, or None."""
         asked = candidate.asked
-        if asked is None:
+        if asked is None or candidate.output is not None:
             return None
         text = candidate.text
         if len(text) <= _READ:

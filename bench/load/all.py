@@ -1,0 +1,101 @@
+"""Every part, one after another, and their page.
+
+python -m bench.load all [--quick] [--only soak,storm] [--page]
+
+Rules: each part is a process of its own, so that none stands on what another left; one that fails is told as a line, and the
+others go on. Each part has its place on the page, between its marks: a part that was not run keeps its figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.faults.process import ROOT
+from bench.load.lines import Line, line, say
+from bench.streams.report import commit, machine
+
+PARTS = ("limits", "storm", "ledger", "bill", "workers", "soak")
+PAGE = ROOT / "docs/load-bench.md"
+_QUICK = {
+    "limits": ("--seconds", "5", "--calls", "4000", "--rounds", "4"),
+    "ledger": ("--kills", "3", "--away", "3", "--calls", "2000"),
+    "workers": ("--rounds", "1", "--seconds", "2"),
+}
+"""Of parts that say nothing of their own as `QUICK`."""
+_MOST_S = 3600.0
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("--quick", action="store_true", help="little of each: a look, not a measurement")
+    parser.add_argument("--only", default=",".join(PARTS), metavar="A,B", help=f"of {','.join(PARTS)}")
+    parser.add_argument("--page", action="store_true", help=f"put the figures into {PAGE.relative_to(ROOT)}")
+    parser.add_argument("--to", type=Path, default=PAGE, metavar="FILE", help="another page")
+
+
+def run(arguments: argparse.Namespace) -> list[Line]:
+    """Run them; give all lines."""
+    wanted = [name.strip() for name in arguments.only.split(",") if name.strip()]
+    if unknown := [name for name in wanted if name not in PARTS]:
+        sys.exit(f"there is no {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    found: list[Line] = []
+    for name in wanted:
+        say(f"{name} …")
+        lines = _part(name, quick=arguments.quick)
+        found += lines
+        if arguments.page:
+            write_part(arguments.to, name, lines, quick=arguments.quick)
+    return found
+
+
+def write_part(page: Path, name: str, lines: Sequence[Line], *, quick: bool = False) -> None:
+    """Put a part's figures into the page; the text around its marks stays.
+
+    Raises:
+        ValueError: the page has no marks for it.
+    """
+    begin, end = f"<!-- figures of {name} -->", f"<!-- end of {name} -->"
+    text = page.read_text("utf-8")
+    before, found_begin, rest = text.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found_begin or not found_end:
+        raise ValueError(f"{page} lacks its marks {begin} and {end}")
+    when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    look = " A look (`--quick`), not a measurement." if quick else ""
+    measured = f"Measured {when} on {machine()}; commit {commit()}.{look}"
+    page.write_text(f"{before}{begin}\n\n{measured}\n\n{table(lines)}\n\n{end}{after}", encoding="utf-8")
+
+
+def table(lines: Sequence[Line]) -> str:
+    """Give lines as a table."""
+    rows = ["| what | must be | measured | |", "| --- | --- | --- | --- |"]
+    for each in lines:
+        verdict = "" if each["must"] == "–" and each["holds"] else "yes" if each["holds"] else "**no**"
+        rows.append(f"| {each['what']} | {each['must']} | {each['measured']} | {verdict} |")
+    return "\n".join(rows)
+
+
+def _part(name: str, *, quick: bool) -> list[Line]:
+    module = importlib.import_module(f"bench.load.{name}")
+    options: Sequence[str] = getattr(module, "QUICK", _QUICK.get(name, ())) if quick else ()
+    with tempfile.TemporaryDirectory() as folder:
+        told = Path(folder) / "lines.json"
+        command = [sys.executable, "-m", "bench.load", "--json", str(told), name, *options]
+        # A child that is forked off has gRPC say so, each time.
+        environment = {"GRPC_VERBOSITY": "ERROR", **os.environ}
+        ran = subprocess.run(
+            command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, timeout=_MOST_S, check=False
+        )
+        if not told.exists():
+            return [line(f"{name}: run", "ends", f"failed with {ran.returncode}", holds=False)]
+        lines: list[Line] = json.loads(told.read_text("utf-8"))
+        return lines

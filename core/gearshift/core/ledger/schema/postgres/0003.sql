@@ -1,0 +1,2 @@
+-- What callers said is read from the latest back, to calibrate confidence by.
+CREATE INDEX outcomes_by_report ON outcomes (reported_at)
