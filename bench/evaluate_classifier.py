@@ -2,11 +2,12 @@
 
     python bench/evaluate_classifier.py             cross-validates on bench/data; the figures stand in docs/classifier.md
     python bench/evaluate_classifier.py FOLDER      measures the classifier that ships on other data of the same shape
+    ... --json                                      prints the table as data
 
 A folder has task_type/prompts.jsonl.gz and, for the complexity, mmlu_pro_cascade, llmrouter_9models and
 gsm8k_6b_175b. It must not have been trained on. Without one, five folds are used: a unit (a data set, or a question of
 the two collections of benchmarks) is never on both sides, and vocabulary, weights, temperature and thresholds come from
-the other folds only. `rows_for` gives the same as data. Needs the dependency group `train`.
+the other folds only. `rows_for` and `CrossValidation.rows` give the same as data. Needs the dependency group `train`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import train_classifier as training
 
 # isort: split
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +64,9 @@ def rows_for(folder: Path) -> list[Row]:
     """Measure the classifier that ships on folder, which has data that it was not trained on."""
     classifier = TaskClassifier.load()
     prompts = read_prompts(folder)
+    trained_on = {prompt.text for prompt in read_prompts(TYPES)} & {prompt.text for prompt in prompts}
     rows = type_rows(prompts, [classifier.guess(prompt.text) for prompt in prompts])
+    rows.append(Row(what="prompts that were trained on", aim="0", value=f"{len(trained_on)}", is_met=not trained_on))
     try:
         questions = read_questions(folder)
     except FileNotFoundError:
@@ -134,7 +138,7 @@ def speed_rows(prompts: Sequence[Prompt]) -> list[Row]:
 def row(what: str, aim: float | None, value: float, *, is_ceiling: bool = False) -> Row:
     if aim is None:
         return Row(what=what, aim="-", value=f"{value:.3f}", is_met=None)
-    is_met = value <= aim if is_ceiling else value >= aim
+    is_met = bool(value <= aim if is_ceiling else value >= aim)  # not a bool of numpy
     return Row(what=what, aim=f"{'≤' if is_ceiling else '≥'} {aim:.2f}", value=f"{value:.3f}", is_met=is_met)
 
 
@@ -155,35 +159,70 @@ def fastest(call: Callable[[str], object], text: str, repeats: int) -> float:
 # Cross-validation
 
 
-def cross_validate() -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrossValidation:
+    """Predictions for prompts and questions that were left out."""
+
+    prompts: list[Prompt]
+    guesses: list[Guess]
+    left_out: list[Guess]
+    """Each by a classifier that never saw the prompt's source."""
+    questions: list[Question]
+    levels: list[list[float]]
+
+    def rows(self) -> list[Row]:
+        return [
+            *type_rows(self.prompts, self.guesses),
+            row("task type, one source left out, mean accuracy", 0.75, self.mean_over_sources()),
+            *complexity_rows(self.questions, self.levels),
+            *speed_rows(self.prompts),
+        ]
+
+    def mean_over_sources(self) -> float:
+        places: dict[str, list[int]] = {}
+        for place, prompt in enumerate(self.prompts):
+            places.setdefault(prompt.source, []).append(place)
+        return statistics.mean(accuracy(self.prompts, self.left_out, part) for part in places.values())
+
+
+def cross_validation() -> CrossValidation:
+    """Cross-validate on bench/data; takes minutes."""
     prompts, questions = read_prompts(TYPES), read_questions(COMPLEXITY)
     shipped = parse_weights((training.FOLDER / "complexity.tsv").read_text("utf-8"))
-    guesses = list(folds_of(prompts, shipped))
-    print_rows("cross-validation, task type", type_rows(prompts, guesses))
-    print_parts("type", prompts, guesses, lambda prompt: CLASSES[prompt.label])
-    print_parts("source", prompts, guesses, lambda prompt: prompt.source)
-    print_reliability(prompts, guesses)
-    print_folds(prompts, guesses)
-    left_out = list(sources_left_out(prompts, shipped))
-    print_rows("one source left out", [])
-    print_parts("source", prompts, left_out, lambda prompt: prompt.source)
-    sources = sorted({prompt.source for prompt in prompts})
-    accuracies = [
-        accuracy(prompts, left_out, [place for place, prompt in enumerate(prompts) if prompt.source == source])
-        for source in sources
-    ]
-    print(
-        f"\nmean over the sources {statistics.mean(accuracies):.3f}, all {accuracy(prompts, left_out, range(len(prompts))):.3f}"
+    return CrossValidation(
+        prompts=prompts,
+        guesses=list(folds_of(prompts, shipped)),
+        left_out=list(sources_left_out(prompts, shipped)),
+        questions=questions,
+        levels=list(levels_by_folds(questions, prompts)),
     )
-    levels: list[Sequence[float]] = [()] * len(questions)
-    for fold in range(FOLDS):
-        inside = [question for question in questions if fold_of(question.id, "evaluation", FOLDS) != fold]
-        model = training.ComplexityModel(training.fit_complexity(inside, prompts, training.TRIAL_TOLERANCE))
-        for place, question in enumerate(questions):
-            if fold_of(question.id, "evaluation", FOLDS) == fold:
-                levels[place] = model.levels(training.complexity_features(question.text))[1]
-    print_rows("cross-validation, complexity", complexity_rows(questions, levels))
-    print_rows("speed", speed_rows(prompts))
+
+
+def print_cross_validation() -> None:
+    result = cross_validation()
+    print_rows("cross-validation", result.rows())
+    print_parts("type", result.prompts, result.guesses, lambda prompt: CLASSES[prompt.label])
+    print_parts("source", result.prompts, result.guesses, lambda prompt: prompt.source)
+    print_reliability(result.prompts, result.guesses)
+    print_folds(result.prompts, result.guesses)
+    print("\none source left out")
+    print_parts("source", result.prompts, result.left_out, lambda prompt: prompt.source)
+
+
+def levels_by_folds(questions: Sequence[Question], prompts: Sequence[Prompt]) -> Iterator[list[float]]:
+    models = [
+        training.ComplexityModel(
+            training.fit_complexity(
+                [question for question in questions if fold_of(question.id, "evaluation", FOLDS) != fold],
+                prompts,
+                training.TRIAL_TOLERANCE,
+            )
+        )
+        for fold in range(FOLDS)
+    ]
+    for question in questions:
+        model = models[fold_of(question.id, "evaluation", FOLDS)]
+        yield model.levels(training.complexity_features(question.text))[1]
 
 
 def folds_of(prompts: Sequence[Prompt], complexity: training.Weights) -> Iterator[Guess]:
@@ -315,11 +354,15 @@ def shares(prompts: Sequence[Prompt], guesses: Sequence[Guess], part: Sequence[i
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the task classifier.")
     parser.add_argument("folder", nargs="?", type=Path, help="data to measure on; without it, cross-validation")
-    folder = parser.parse_args().folder
-    if folder is None:
-        cross_validate()
+    parser.add_argument("--json", action="store_true", help="print the rows of the table as JSON, and nothing else")
+    options = parser.parse_args()
+    if options.json:
+        rows = rows_for(options.folder) if options.folder else cross_validation().rows()
+        print(json.dumps([asdict(line) for line in rows], ensure_ascii=False, indent=1))
+    elif options.folder:
+        print_rows(str(options.folder), rows_for(options.folder))
     else:
-        print_rows(str(folder), rows_for(folder))
+        print_cross_validation()
 
 
 if __name__ == "__main__":

@@ -276,7 +276,7 @@ async def soak(
     found = [
         line(
             f"{what}: load",
-            f"{LOAD:.0%} of what saturates",
+            f"{rate:g} calls/s, as asked" if rate else f"{LOAD:.0%} of what saturates",
             f"{calls / seconds:.0f} calls/s of {saturated:.0f} ({busy:.0%} of a core then, {cpu:.0%} now), {calls} calls, "
             f"{failed} failed as they may, {refused} not sent",
             refused <= calls // 1000,

@@ -14,7 +14,7 @@ import anyio
 import pytest
 from msgspec import structs
 
-from gearshift.core.answer import Usage
+from gearshift.core.answer import Usage, Verdict
 from gearshift.core.catalogue import Catalogue
 from gearshift.core.catalogue.price import PricePeriod, PriceSchedule, Rates, flat
 from gearshift.core.errors import LedgerError
@@ -22,6 +22,7 @@ from gearshift.core.ledger import BufferedLedger, CostQuery, CostReport, Machine
 from gearshift.core.ledger.columns import insert_attempt
 from gearshift.core.ledger.export import EXPORTED, exported_pages, write_csv
 from gearshift.core.ledger.migrate import SCHEMA_VERSION
+from gearshift.core.ledger.outcomes import confidence_of, measured, read_outcomes
 from gearshift.core.ledger.parquet import write_parquet
 from gearshift.core.ledger.postgres import PostgresStore
 from gearshift.core.ledger.prune import DAY_S, day_start
@@ -29,7 +30,7 @@ from gearshift.core.ledger.report import read_report
 from gearshift.core.ledger.reprice import PriceBook, Pricing, reprice
 from gearshift.core.ledger.sqlite_store import SqliteStore
 from gearshift.core.ledger.store import Store
-from gearshift.core.words import AttemptOutcome, CostGroup, FailureKind, OutcomeVerdict, UsageSource
+from gearshift.core.words import AttemptOutcome, CostGroup, FailureKind, OutcomeVerdict, UsageSource, VerdictResult
 from tests.support.blueprints import blueprint, stage
 from tests.support.ledger_rows import START, attempt, resolution, rows
 from tests.support.postgres_server import PostgresServer, postgres_server
@@ -395,3 +396,32 @@ def test_repricing_is_a_report_until_it_is_applied(new_store: MakeStore, monkeyp
     after = report_of(store, group_by=(), repriced=True).total
     assert after.unpriced == 1
     assert after.cost_usd == done.total.after_usd + USD("0.001")  # the one whose price got lost keeps its cost
+
+
+def test_judged_attempts_are_read_with_their_measure_and_the_latest_word_first(new_store: MakeStore) -> None:
+    store = opened(new_store())
+    sure = Verdict(gate="confidence", result=VerdictResult.PASS, confidence=0.9, measured=("answer", 1.25))
+    items: list[object] = [
+        *rows("r1", attempt(verdicts=(sure,), cost_usd=USD("0.002"))),
+        *rows("r2", attempt(served=False), attempt(2, position=1, model="claude-opus")),
+        *rows("r3", attempt()),
+        outcome("r1", OutcomeVerdict.ACCEPTED, 1.0),
+        outcome("r2", OutcomeVerdict.CORRECTED, 2.0),
+        outcome("unknown", OutcomeVerdict.ACCEPTED, 3.0),
+    ]
+    store.write(items, 0)  # type: ignore[arg-type]
+    with store.session() as session:
+        judged = read_outcomes(session, 10)
+    store.close()
+    assert [(each.request_id, each.model, each.right) for each in judged] == [
+        ("r2", "claude-opus", False),
+        ("r1", "claude-haiku-5-5", True),
+    ]
+    assert judged[1].cost_usd == USD("0.002")
+    assert confidence_of(judged[1]) == 0.9
+    (learned,) = measured(judged)
+    assert (learned.model, learned.measure, learned.score, learned.right) == ("claude-haiku-5-5", "answer", 1.25, True)
+
+
+def outcome(request_id: str, verdict: OutcomeVerdict, at: float) -> OutcomeReport:
+    return OutcomeReport(request_id=request_id, tenant="acme", verdict=verdict, reported_at=at)

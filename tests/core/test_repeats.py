@@ -206,6 +206,25 @@ async def test_an_answer_is_kept_for_its_window_only() -> None:
         assert await ask(10.0, "three") == "three"
 
 
+async def test_what_nobody_may_ask_for_any_more_is_not_kept() -> None:
+    repeats: Repeats[str, str] = Repeats(10.0, lambda request, answer: len(request) + len(answer))
+    async with Flights() as flights:
+
+        async def ask(name: str, now: float) -> None:
+            async def work(_flight: Flight[str]) -> str:
+                return "answer"
+
+            until = Horizon(float("inf"))
+            flight = repeats.flight("acme", name, "same", now, lambda ended: flights.launch(work, 0.0, ended))
+            flight.join(until)
+            await flight.wait(until)
+            flight.leave()
+
+        for second in range(100):
+            await ask(f"r{second}", float(second))
+    assert repr(repeats) == "Repeats(calls=10, bytes=100)"
+
+
 async def test_what_is_kept_is_bounded_and_the_oldest_goes_first() -> None:
     repeats: Repeats[str, str] = Repeats(10.0, lambda _request, _answer: MOST_BYTES // 2)
     made: list[str] = []

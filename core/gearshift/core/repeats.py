@@ -76,6 +76,7 @@ class Repeats(Generic[R, A]):
                     raise invalid("call.request_id", f"{request_id} was used for another call within the last minutes")
                 return kept.flight
             self._forget(key)
+        self._forget_old(now)
 
         def ended(flight: Flight[A]) -> None:
             kept = self._calls.get(key)
@@ -95,6 +96,14 @@ class Repeats(Generic[R, A]):
         while len(self._calls) > _MOST_KEPT:
             self._forget(next(iter(self._calls)))
         return flight
+
+    def _forget_old(self, now: float) -> None:
+        """Forget those whose window is over, oldest first: nobody may ask for them again, and they hold whole answers."""
+        while self._calls:
+            key = next(iter(self._calls))
+            if now - self._calls[key].began < self._window_s:
+                return
+            self._forget(key)
 
     def _forget(self, key: tuple[str, str]) -> None:
         self._bytes -= self._calls.pop(key).size

@@ -34,6 +34,8 @@ _NEVER_BILLED = frozenset(
     }
 )
 """Failures that mean that the provider did no work. After any other, without an error status, it may bill the input."""
+_LEFT_BY_US = frozenset({FailureKind.MALFORMED, FailureKind.OVERRUN, FailureKind.TOTAL_TIMEOUT})
+"""Failures at which we closed the connection while the provider was writing."""
 
 
 class Transcript:
@@ -148,7 +150,7 @@ class Transcript:
         """
         usage = self.usage
         # We left while it was writing: what was on its way then is billed, and nobody here has seen it.
-        left = failure is None and not ended and self.finish_reason is None
+        left = (failure is None or failure.kind in _LEFT_BY_US) and not ended and self.finish_reason is None
         if usage is not None and (ended or not self._is_stale):
             return structs.replace(usage, source=UsageSource.ESTIMATED) if left else usage
         written = sum(map(len, self._texts)) + sum(len(call[2]) for call in self._calls.values())

@@ -5,61 +5,35 @@ read, so the time is bounded for any prompt; instructions stand at the ends, dat
 share this module: whatever is changed here needs a new training.
 
 A token is the first six letters of a word ("classify" and "classified" meet in "classi"), the sign "0" for any number,
-or one of a few signs. The features of a text are
+or one of a few signs. The features of a text are its tokens and its pairs of neighbouring tokens, each counted once.
 
-1. its tokens, and its pairs of neighbouring tokens;
-2. "@c": a word of concept c occurs; "@c2", "@c4", "@c8": at least so often among the first words;
-3. "^c": a word of concept c is among the very first words.
-
-The concepts are five short lists of words that people use to ask for each task type. They let a word that the training
-data lacks ("triage", "draft") count like its neighbours. What each concept weighs is learned.
+Complexity has a few more: how many quantities ("@0"), words that relate quantities ("@w") and formula signs ("@s") there
+are, in steps. They grow with what has to be worked out; text without them adds nothing, however long it is.
 """
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from itertools import pairwise
 from typing import TypeAlias
 
-HEAD = 600  # characters
+HEAD = 500  # characters
 TAIL = 200  # characters
 
 Feature: TypeAlias = str | tuple[str, str]
-"""A token or concept, or a pair of neighbouring tokens."""
+"""A token or step, or a pair of neighbouring tokens."""
 
-_OPENING = 12  # tokens: where an instruction usually has its verb
-_COUNTED = 60  # tokens: where concepts are counted
 _TOKEN = re.compile(r"(?<![^\W\d_])[^\W\d_]{1,6}|(?<!\d)\d|[?{}\n$=+*/\\<>\[\]]")
 
-_LISTS = {
-    "c": (
-        "classify classification categorize categorise category label tag triage bucket sentiment polarity positive "
-        "negative neutral toxic spam intent entailment contradiction stance offensive hateful sarcastic ironic detect "
-        "moderate judge rate plausible implausible acceptable duplicate determine decide indicate whether true false "
-        "correct incorrect yes no options option choices choice topic class belongs appropriate best"
-    ),
-    "x": (
-        "extract entity entities named mentioned mention span phrase fields field parse locate recognize recognise "
-        "keyword acronym relation triple identify find list pull fetch json event attribute"
-    ),
-    "g": (
-        "write generate compose create draft rewrite rephrase paraphrase reword summarize summarise summary translate "
-        "translation describe story poem essay email headline title caption dialogue dialog article blog haiku slogan "
-        "letter simplify shorten expand brainstorm produce convert imagine roleplay pretend polish improve edit role "
-        "condense tldr outline"
-    ),
-    "r": (
-        "solve calculate compute equation math mathematical arithmetic prove proof probability sum multiply divide "
-        "subtract add remainder integer number total puzzle logic deduce derive reverse sort sorted order elements "
-        "index even odd digit function algorithm operation times cost left each per days hours minutes"
-    ),
-    "e": (
-        "represent embed embedding vector retrieve retrieval similar semantically relevant clustering passages "
-        "documents query queries search"
-    ),
-}
-_CONCEPTS = {word[:6]: concept for concept, words in _LISTS.items() for word in words.split()}
-_LEVELS = {concept: ((8, f"@{concept}8"), (4, f"@{concept}4"), (2, f"@{concept}2")) for concept in _LISTS}
+_RELATING_WORDS = (
+    "after all always altogether before between both cost difference each every except fewer first following half if "
+    "least left less more most never not per percent prove quarter remaining rest same second than then third times "
+    "total twice why"
+)
+_RELATING = frozenset(word[:6] for word in _RELATING_WORDS.split())
+_STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 14, 20)
+_NAMES = {kind: [f"@{kind}{step}" for step in _STEPS] for kind in "0ws"}
 
 
 def tokens_of(text: str) -> list[str]:
@@ -70,17 +44,17 @@ def tokens_of(text: str) -> list[str]:
 
 
 def features_of(tokens: list[str]) -> set[Feature]:
-    """Give the features of a text from its tokens; each counts once, however often it occurs."""
+    """Give the features of a text from its tokens."""
     features: set[Feature] = set(tokens)
-    features.update(["@" + _CONCEPTS[token] for token in _CONCEPTS.keys() & set(tokens)])
     features.update(pairwise(tokens))
-    counts: dict[str, int] = {}
-    for position, token in enumerate(tokens[:_COUNTED]):
-        if token in _CONCEPTS:
-            concept = _CONCEPTS[token]
-            counts[concept] = counts.get(concept, 0) + 1
-            if position < _OPENING:
-                features.add("^" + concept)
-    for concept, count in counts.items():
-        features.update([name for level, name in _LEVELS[concept] if count >= level])
     return features
+
+
+def steps_of(tokens: list[str]) -> list[str]:
+    """Give the features that only complexity has."""
+    counts = (
+        ("0", tokens.count("0")),
+        ("w", sum(map(_RELATING.__contains__, tokens))),
+        ("s", tokens.count("$") + tokens.count("\\")),
+    )
+    return [name for kind, count in counts if count for name in _NAMES[kind][: bisect_right(_STEPS, count)]]

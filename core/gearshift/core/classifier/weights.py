@@ -1,53 +1,72 @@
-"""The numbers of the task classifier, and the file that keeps them.
+"""The numbers of a linear model, and the file that keeps them.
 
-The file is text, so that a change can be read in a diff. Its first line is a JSON object with the settings; each
-further line is one feature: its name, its weight for each class, and its squared scale, separated by tabs. A feature
-of two tokens has a space between them; a line break is written as "↵". All weights are whole numbers of UNIT, so that
-the file comes out the same wherever it is trained.
+Rules: all numbers are whole multiples of UNIT, so that the file comes out the same wherever it is trained. A feature's
+numbers (its weight for each output, then the square of its scale) are one integer with a field of FIELD_BITS for each,
+so that one built-in sum() adds them all.
+
+The file is text, so that a change shows in a diff. Its first line is a JSON object with the settings; each further line
+is one feature: its name, a tab, and its integer in hexadecimal. A feature of two tokens has a space between them; a
+line break is written as "↵".
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 from gearshift.core.classifier.features import Feature
 
 UNIT = 0.01
-"""What a weight of 1 in the file is worth; the same for the squared scale."""
+"""What 1 is worth in weights, biases and squared scales."""
+FIELD_BITS = 24
+"""Room for the sum over the densest text that HEAD and TAIL allow."""
+HALF = 1 << (FIELD_BITS - 1)
+"""Added to each field of a sum, so that no field is negative."""
 
-_FORMAT = 1
+_FORMAT = 2
 _LINE_BREAK = "↵"
+_FIELD = (1 << FIELD_BITS) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """One trained classifier."""
+    """One trained linear model."""
 
-    classes: tuple[str, ...]
-    """The words of the task types, in the order of all weights."""
+    outputs: tuple[str, ...]
+    """The names of what it scores, in the order of all weights."""
     bias: tuple[int, ...]
-    """What each class has before a feature is seen, in UNIT."""
-    features: Mapping[Feature, tuple[int, ...]]
-    """Per feature: a weight for each class, in UNIT, then the square of its scale, in UNIT, above 0."""
+    """What each output has before a feature is seen, in UNIT."""
+    features: Mapping[Feature, int]
+    """Per feature: its packed numbers."""
     temperature: float
     """What the scores are divided by before they become probabilities; above 0. From cross-validation."""
     thresholds: tuple[float, ...]
-    """Per class: the probability from which it is given as an answer, 0 to 1. From cross-validation."""
+    """Per answer that the model can give: the probability from which it is given, 0 to 1. From cross-validation."""
+
+
+def pack(row: Sequence[int]) -> int:
+    """Put the numbers of a feature into one integer."""
+    return sum(number << FIELD_BITS * place for place, number in enumerate(row))
+
+
+def unpack(packed: int, count: int) -> tuple[int, ...]:
+    """Give the numbers of a feature, or the sums of several."""
+    packed += pack([HALF] * count)
+    return tuple((packed >> FIELD_BITS * place & _FIELD) - HALF for place in range(count))
 
 
 def format_weights(weights: Weights) -> str:
     """Give the text of the file."""
     settings = {
         "format": _FORMAT,
-        "classes": weights.classes,
+        "outputs": weights.outputs,
         "bias": weights.bias,
         "temperature": weights.temperature,
         "thresholds": weights.thresholds,
     }
-    lines = sorted("\t".join((_name(feature), *map(str, row))) for feature, row in weights.features.items())
+    lines = sorted(f"{_name(feature)}\t{packed:x}" for feature, packed in weights.features.items())
     return "\n".join((json.dumps(settings), *lines, ""))
 
 
@@ -61,12 +80,15 @@ def parse_weights(text: str) -> Weights:
     settings = cast("dict[str, object]", json.loads(first))
     if settings.get("format") != _FORMAT:
         raise ValueError(f"the classifier's weights are not of format {_FORMAT}; train them anew")
-    features: dict[Feature, tuple[int, ...]] = {}
+    features: dict[Feature, int] = {}
     for line in lines:
-        name, *row = line.split("\t")
-        features[_feature(name)] = tuple(map(int, row))
+        name, packed = line.split("\t")
+        if _LINE_BREAK in name:
+            name = name.replace(_LINE_BREAK, "\n")
+        first_token, _, second_token = name.partition(" ")
+        features[(first_token, second_token) if second_token else name] = int(packed, 16)
     return Weights(
-        classes=tuple(cast("list[str]", settings["classes"])),
+        outputs=tuple(cast("list[str]", settings["outputs"])),
         bias=tuple(cast("list[int]", settings["bias"])),
         features=features,
         temperature=cast("float", settings["temperature"]),
@@ -77,12 +99,3 @@ def parse_weights(text: str) -> Weights:
 def _name(feature: Feature) -> str:
     text = feature if isinstance(feature, str) else " ".join(feature)
     return text.replace("\n", _LINE_BREAK)
-
-
-def _feature(name: str) -> Feature:
-    if _LINE_BREAK in name:
-        name = name.replace(_LINE_BREAK, "\n")
-    if " " not in name:
-        return name
-    first, second = name.split(" ")
-    return first, second

@@ -71,9 +71,7 @@ def _gauged(gauge: Gauge, candidate: Candidate, probability: float | None) -> Su
         return gauge.of_probability(candidate.model, kind, probability)
     if candidate.asked is None or not candidate.text:
         return None
-    return gauge.of_answer(
-        candidate.model, kind, candidate.asked.text, candidate.text, structured=candidate.structured
-    )
+    return gauge.of_answer(candidate.model, kind, candidate.asked.text, candidate.text, structured=candidate.structured)
 
 
 def _told(found: Sureness | None) -> str:

@@ -1,0 +1,49 @@
+"""What measures the confidence of an answer, where a chain asks for `confidence: answer`.
+
+Rules: log-probabilities go before the answer's own features. The features are trained on reasoning: answers in free text of
+the type `reason`, or to questions with lettered choices. Of others (labels, documents, texts to be written) they say nothing by themselves; there they count
+only once `LEAST_OUTCOMES` of the model and the task type were reported, which is when calibration knows what they are worth.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gearshift.core.blueprint import Blueprint
+from gearshift.core.confidence.calibration import ANSWER, LOGPROBS, Calibration, Sureness, log_odds
+from gearshift.core.confidence.model import AnswerModel
+
+LEAST_OUTCOMES: Final = 30
+
+
+class Gauge:
+    """A model of answers with a calibration. Tasks of one event loop may share it."""
+
+    def __init__(self, model: AnswerModel, calibration: Calibration | None = None) -> None:
+        self._model = model
+        self.calibration = calibration or Calibration(model.calibrations)
+
+    def of_probability(self, model: str, task_type: str, probability: float) -> Sureness:
+        """Calibrate what log-probabilities say."""
+        return self.calibration.sureness(model, task_type, LOGPROBS, log_odds(probability))
+
+    def of_answer(self, model: str, task_type: str, prompt: str, answer: str, *, structured: bool) -> Sureness | None:
+        """Measure an answer by itself; None when nothing is known of such answers.
+
+        Args:
+            structured: it is a label, a document or tool calls.
+
+        """
+        if (structured or task_type != "reason") and self.calibration.line(model, task_type, ANSWER)[
+            1
+        ] < LEAST_OUTCOMES:
+            return None
+        return self.calibration.sureness(model, task_type, ANSWER, self._model.score(prompt, answer))
+
+
+def measures_answers(blueprint: Blueprint) -> bool:
+    """Tell whether some call of a configuration is measured by its answer."""
+    policies = [chain.policy for chain in blueprint.chains.values()]
+    policies += [task.policy for task in blueprint.tasks.values()]
+    tenants = [tenant.policy.confidence for tenant in blueprint.config.access.tenants.values()]
+    return "answer" in {blueprint.config.gates.confidence, *(each.confidence for each in policies), *tenants}
