@@ -121,8 +121,8 @@ bench-gates: $(STAMP) ## Measure the gates on recorded answers (DATA=folder)
 	$(BIN)/python -m bench.gates --data $(DATA)
 
 .PHONY: bench-load
-bench-load: $(STAMP) ## Measure limits, ledger and workers under load and faults (long)
-	$(BIN)/python -m bench.load
+bench-load: $(STAMP) ## Measure limits, ledger, workers, storms and a soak under load and faults (long)
+	$(BIN)/python -m bench.load all --page
 
 .PHONY: train-classifier
 train-classifier: $(STAMP) ## Train the task classifier anew; its file is reproduced

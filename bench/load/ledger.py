@@ -95,7 +95,7 @@ async def _away(server: PostgresServer, away_s: float) -> list[Line]:
         began = time.monotonic()
         await anyio.to_thread.run_sync(server.start)
         while ledger.status().committed < wanted - dropped:
-            await anyio.sleep(0.01)  # noqa: ASYNC110  # the writer's thread tells nobody
+            await anyio.sleep(0.01)  # the writer's thread tells nobody
         back_s = time.monotonic() - began
         there = int(server.run("SELECT COUNT(*) FROM attempts"))
         twice = there - int(server.run("SELECT COUNT(DISTINCT request_id) FROM attempts"))

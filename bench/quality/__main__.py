@@ -196,7 +196,9 @@ def cost_row(what: str, aim: str, base: str, ways: list[Operating]) -> Row:
     for caution, found in zip(CAUTIONS, ways, strict=True):
         missed = "" if found.quality >= TARGET else " (**misses 98 %**)"
         name = f"; with {caution:g} standard errors of caution " if caution else ""
-        told.append(f"{name}{found.cost:.3f} at {found.quality:.1%}{missed}" + (f", {found.chosen}" if found.chosen else ""))
+        told.append(
+            f"{name}{found.cost:.3f} at {found.quality:.1%}{missed}" + (f", {found.chosen}" if found.chosen else "")
+        )
     found = ways[0]
     beside = (
         f"always weak {found.weak_cost:.3f} at {found.weak_quality:.1%}, best fixed {found.fixed:.3f}, "

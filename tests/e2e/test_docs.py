@@ -238,7 +238,7 @@ def exposed() -> dict[str, tuple[str, tuple[str, ...]]]:
         name = f"{family.name}_total" if family.type == "counter" else family.name
         found[name] = (family.type, tuple(label for label in family.samples[0].labels if label != "le"))
     wired = (ROOT / "server/gearshift/server/app.py").read_text("utf-8")
-    gauges = re.findall(r'metrics\.gauge\("(\w+)"', wired)
+    gauges = re.findall(r'metrics\.gauge\(\s*"(\w+)"', wired)
     for way, name, labels in re.findall(r'metrics\.(counts|levels)\(\s*"(\w+)",\s*"[^"]*",\s*\(([^)]*)\)', wired):
         counted = way == "counts"
         kept = tuple(re.findall(r'"(\w+)"', labels))

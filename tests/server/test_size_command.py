@@ -123,7 +123,7 @@ def test_a_plot_is_drawn_where_matplotlib_is_and_else_that_is_told(
     status = run("--trace", str(trace), *_ONE, "--plot", str(plot))
     if importlib.util.find_spec("matplotlib") is None:
         assert status == 2
-        assert "pip install matplotlib" in capsys.readouterr().err
+        assert "pip install 'gearshift[plot]'" in capsys.readouterr().err
     else:
         assert status == 0
         assert plot.read_bytes().startswith(b"\x89PNG")

@@ -147,7 +147,9 @@ class Preparer:
                 decision = self._decided(request, structs.replace(resolved, chain=chain), policy)
                 resolved = decision.resolved
                 notes = (*notes, f"{spent}: the chain {chain.name} serves instead")
-                buckets = tuple(each for each in buckets if not is_tenants_money(each, resolved, self._admission, began))
+                buckets = tuple(
+                    each for each in buckets if not is_tenants_money(each, resolved, self._admission, began)
+                )
                 planned = plan(
                     resolved,
                     needs_of(request, resolved, characters, images, parameters.max_tokens),

@@ -362,9 +362,13 @@ async def running_app(
             metrics.gauge("gearshift_ledger_unacknowledged", "Calls answered before they were recorded.", unrecorded)
             if (store := app.store) is not None:
                 health = store.health
-                metrics.gauge("gearshift_shared_up", "Whether the shared store is there (1) or away (0).", lambda: store.is_up)
+                metrics.gauge(
+                    "gearshift_shared_up", "Whether the shared store is there (1) or away (0).", lambda: store.is_up
+                )
                 metrics.gauge("gearshift_shared_processes", "Processes that share limits.", lambda: store.processes)
-                metrics.gauge("gearshift_shared_changes", "How often it went away or came back.", lambda: health.changes)
+                metrics.gauge(
+                    "gearshift_shared_changes", "How often it went away or came back.", lambda: health.changes
+                )
                 metrics.gauge("gearshift_shared_round_trip_seconds", "Moving average.", lambda: health.round_trip_s)
         await stack.enter_async_context(app.budgets.seeding(blueprint))
         await stack.enter_async_context(_serving(app, config.server, member))
@@ -377,7 +381,9 @@ async def running_app(
                     metrics,
                     lambda: app.is_serving,
                     config.server.http_allowed_hosts,
-                    whole_exposition(member, metrics, blueprint) if member is not None and metrics is not None else None,
+                    whole_exposition(member, metrics, blueprint)
+                    if member is not None and metrics is not None
+                    else None,
                     reuse_port=member is not None,
                 )
             )

@@ -94,7 +94,11 @@ class OwnMachines:
                 ("gearshift_machine_running", "Requests that a model server works on.", each.running(now)),
                 ("gearshift_machine_queued", "Requests that wait in a model server.", each.queued(now)),
                 ("gearshift_machine_cache_used", "Share of its key-value cache in use.", each.reading.cache_used),
-                ("gearshift_machine_question_failures_total", "Questions that a model server did not answer.", each.failures),
+                (
+                    "gearshift_machine_question_failures_total",
+                    "Questions that a model server did not answer.",
+                    each.failures,
+                ),
             ):
                 if value is not None:
                     found.append((name, about, labels, float(value)))

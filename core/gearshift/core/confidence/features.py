@@ -26,9 +26,7 @@ _OPTION = re.compile(r"^[ \t]*\(?([A-J])[.):][ \t]*(.+)$", re.MULTILINE)
 _CHOICE = re.compile(
     r"(?:answer|option|choice)\b[^A-Za-z(]{0,4}(?:is\b|:)?[^A-Za-z(]{0,6}\(?([A-J])\b|\\boxed\{\(?([A-J])\b"
 )
-_RESULT = re.compile(
-    r"(?:####|\ba:|answer\b[^\n]{0,24}?(?:is|:|=)|\\boxed\{)[^\d\n-]{0,8}(-?\d[\d,]*(?:\.\d+)?)"
-)
+_RESULT = re.compile(r"(?:####|\ba:|answer\b[^\n]{0,24}?(?:is|:|=)|\\boxed\{)[^\d\n-]{0,8}(-?\d[\d,]*(?:\.\d+)?)")
 _EQUATION = re.compile(
     r"(?<![\w.,)^])(\d[\d,]*(?:\.\d+)?%?) ?([-+*/x×÷]) ?\$?(\d[\d,]*(?:\.\d+)?) ?= ?[<$]{0,3}[\d.*/+= -]*?(\d[\d,]*(?:\.\d+)?)(?![\w.]?\d|[*/])"
 )
@@ -236,11 +234,11 @@ def _ratio(result: float | None, other: float) -> float:
     return max(-8.0, min(8.0, math.log(abs(result)) - math.log(abs(other))))
 
 
-def _sums(
-    text: str, equations: list[re.Match[str]], result: float | None, asked: frozenset[float]
-) -> Iterable[float]:
+def _sums(text: str, equations: list[re.Match[str]], result: float | None, asked: frozenset[float]) -> Iterable[float]:
     """Say how the worked sums hang together: those in marks, else plain ones."""
-    sums: list[tuple[str, float]] = [(match[1], _value(match[2])) for match in _SUM.finditer(text)] if "<<" in text else []
+    sums: list[tuple[str, float]] = (
+        [(match[1], _value(match[2])) for match in _SUM.finditer(text)] if "<<" in text else []
+    )
     if not sums:
         sums = [(match[0].rpartition("=")[0], _value(match[4])) for match in equations]
     if not sums:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from itertools import pairwise
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self
 
 from gearshift.core.confidence.features import NAMES, PROMPT_READ, evidence
 
@@ -28,7 +28,7 @@ _FILE: Final = "weights.json"
 _FAR = 4.0
 """Standard deviations beyond which a feature counts no more."""
 
-Node = tuple[int, float, "Node | float", "Node | float"]
+Node = tuple[int, float, Any, Any]
 """A feature, a threshold, and what follows at or below it, and above it: another node, or what is added."""
 
 
@@ -69,11 +69,11 @@ class Head:
                 line += max(-_FAR, min(_FAR, (value - mean) * scale)) * weight
         grown = 0.0
         for tree in self._trees:
-            node: Node | float = tree
+            node: Any = tree
             while node.__class__ is tuple:
                 feature, threshold, low, high = node
                 node = low if values[feature] <= threshold else high
-            grown += cast("float", node)
+            grown += node
         return self._bias + line * self._share + grown * (1 - self._share)
 
 
@@ -124,7 +124,7 @@ def _words(document: Mapping[str, Any]) -> Words:
 
 
 def _node(document: Any) -> Node | float:
-    if not isinstance(document, list):
+    if document.__class__ is not list:
         return float(document) * UNIT
     feature, threshold, low, high = document
     return int(feature), float(threshold), _node(low), _node(high)

@@ -46,7 +46,8 @@ def losing_cascades(blueprint: Blueprint) -> list[str]:
             continue
         for stage, after in zip(chain.stages, chain.stages[1:], strict=False):
             here, there = (
-                found.get((name, kind, each.ref.position, f"{each.ref.provider}/{each.ref.model}")) for each in (stage, after)
+                found.get((name, kind, each.ref.position, f"{each.ref.provider}/{each.ref.model}"))
+                for each in (stage, after)
             )
             if here is not None and there is not None and (sentence := _judged(here, there)):
                 told.append(

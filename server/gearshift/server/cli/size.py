@@ -382,7 +382,7 @@ def _pyplot() -> Any:
     try:
         matplotlib: Any = importlib.import_module("matplotlib")
     except ModuleNotFoundError:
-        raise _WrongError("--plot needs matplotlib, which is not installed: pip install matplotlib") from None
+        raise _WrongError("--plot needs matplotlib, which is not installed: pip install 'gearshift[plot]'") from None
     matplotlib.use("Agg")  # draws into files, and needs no display
     return importlib.import_module("matplotlib.pyplot")
 
