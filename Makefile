@@ -116,6 +116,11 @@ bench-faults: $(STAMP) ## Measure faults: what callers get through Gearshift and
 bench-streams: $(STAMP) ## Measure streams: switches, stops, closings, leftovers, unread readers (minutes)
 	$(BIN)/python -m bench.streams
 
+.PHONY: eval
+eval: $(STAMP) ## Print what decisions and gates achieve on recorded answers, and write docs/quality.md (DATA=folder; minutes)
+	$(BIN)/python -m pip install --quiet --group train
+	$(BIN)/python -m bench.quality $(DATA) --write
+
 .PHONY: bench-gates
 bench-gates: $(STAMP) ## Measure the gates on recorded answers (DATA=folder)
 	$(BIN)/python -m bench.gates --data $(DATA)

@@ -75,7 +75,17 @@ def test_log_odds_are_bounded() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "10", "é" * 9_000, "1" * 5_000, "((((" * 2_000, "A. x\nB. y\nThe answer is (B).", "9" * 400 + "/0 = 0"],
+    [
+        "",
+        " ",
+        "10",
+        "é" * 9_000,
+        "1" * 5_000,
+        "((((" * 2_000,
+        "A. x\nB. y\nThe answer is (B).",
+        "9" * 400 + "/0 = 0",
+        "\n " * 2_000,
+    ],
 )
 def test_any_text_has_all_features(text: str) -> None:
     for prompt in ("", text, ASKED):

@@ -405,6 +405,7 @@ INTERNAL_FIELDS = {
     ("Usage", "cache_write_1h_tokens"): "a part of cache_write_tokens, for the price alone",
     ("AttemptRecord", "started_at"): "the ledger's",
     ("AttemptRecord", "served"): "told by Completion.served_by",
+    ("Verdict", "measured"): "the ledger's, for calibration",
 }
 RENAMED = {"AttemptRecord": "Attempt"}
 MESSAGES: dict[str, Descriptor] = {

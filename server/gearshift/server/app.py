@@ -58,7 +58,7 @@ from gearshift.server.reflection import enable_reflection
 from gearshift.server.reloading import reloadable
 from gearshift.server.retiring import Retirement, retirement
 from gearshift.server.router_service import RouterService
-from gearshift.server.scheduling import spare_this_thread
+from gearshift.server.scheduling import sparing
 from gearshift.server.trail import Trail
 from gearshift.server.version import service_version
 from gearshift.server.workers.exposing import whole_exposition
@@ -408,13 +408,12 @@ async def _serving(app: App, config: ServerConfig, member: Member | None) -> Asy
     enable_reflection(server, SERVICES, reflection_key)
     app.port = _bind(server, config, app.certificates)
     await server.start()
-    if config.own_cores:
-        spare_this_thread()
     for name in ("", *SERVICES[:2]):
         await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
     app.is_serving = True
     try:
-        yield
+        with sparing(config.own_cores):
+            yield
     finally:
         app.is_serving = False
         with anyio.CancelScope(shield=True):

@@ -70,6 +70,7 @@ SERVER: Final = {
     "models": "list, describe, pull and check models",
     "simulate": "run simulated providers, with every fault that real ones have",
     "size": "how many instances a workload needs, and what they cost against an API",
+    "tune": "find thresholds for a target quality by recorded outcomes",
 }
 """The server's commands, known here so that help need not import them."""
 

@@ -33,22 +33,105 @@ _EQUATION = re.compile(
 _SUM = re.compile(r"<<([\d.+*/() -]{3,60})=(-?\d[\d.]*)>>")
 _CITED_OPTION = re.compile(r"\(([A-J])\)")
 
-_HEDGES = re.compile(
-    r"\b(?:might|perhaps|maybe|possibly|probably|likely|approximately|approx|about|roughly|seems?|appears?|assum\w+|unclear|"
-    r"unsure|not sure|could be|i think|i believe|however|although|suggests?|generally|typically)\b",
+_HEDGES = frozenset(
+    [
+        "might",
+        "perhaps",
+        "maybe",
+        "possibly",
+        "probably",
+        "likely",
+        "approximately",
+        "approx",
+        "about",
+        "roughly",
+        "seem",
+        "seems",
+        "appear",
+        "appears",
+        "assume",
+        "assumes",
+        "assumed",
+        "assuming",
+        "assumption",
+        "unclear",
+        "unsure",
+        "however",
+        "although",
+        "suggest",
+        "suggests",
+        "generally",
+        "typically",
+        "could",
+        "think",
+        "believe",
+    ]
 )
-_TROUBLE = re.compile(
-    r"\b(?:closest|none of|not (?:listed|among|given|provided|match)|doesn'?t match|re-?(?:examine|evaluate|calculate|consider|check|think)|"
-    r"mistake|error in|typo|incorrect|wrong|cannot be determined|not enough|insufficient|more information|must be|wait|"
-    r"actually|but (?:that|this) is|let's try|there (?:seems|must|appears)|best (?:answer|option|choice|fit)|most likely|without more)\b",
+_TROUBLE = frozenset(
+    [
+        "closest",
+        "reexamine",
+        "reevaluate",
+        "recalculate",
+        "reconsider",
+        "recheck",
+        "mistake",
+        "error",
+        "typo",
+        "incorrect",
+        "wrong",
+        "insufficient",
+        "wait",
+        "actually",
+        "must",
+        "best",
+    ]
 )
-_SURE = re.compile(r"\b(?:therefore|thus|hence|clearly|definitely|so,|must|always|since|because)\b")
-_STEPS = re.compile(r"(?:^|\n)\s*(?:\d+[.)]|[-*•]|\*\*)|step \d|\b(?:first|next|then|finally)\b,?")
-_NEGATED = re.compile(r"\b(?:not|except|least|false|incorrect|never)\b|n't\b")
-_COMPUTED = re.compile(
-    r"\b(?:calculate|compute|determine|find|how (?:many|much|long|far|fast)|what (?:is|was|are) the|evaluate|estimate|solve)\b",
+_TROUBLE_PHRASES = (
+    "none of", "not listed", "not among", "not given", "not provided", "not match", "n't match", "re-e", "re-c", "cannot be determined",
+    "not enough", "more information", "let's try", "there seems", "there appears", "most likely", "but this is", "but that is",
+)  # fmt: skip
+_SURE = frozenset(["therefore", "thus", "hence", "clearly", "definitely", "so", "must", "always", "since", "because"])
+_STEPS = frozenset(["first", "next", "then", "finally", "step"])
+_MARKED = re.compile(r"\n[ \t]*(?:\d+[.)]|[-*•])")
+_NEGATED = frozenset(
+    ["not", "except", "least", "false", "incorrect", "never", "doesn", "don", "isn", "aren", "didn", "wasn", "cannot"]
 )
-_RATIO = re.compile(r"%|percent|\bhalf|twice|third|quarter|times as|ratio|each|every|per\b|average|remain|left\b")
+_COMPUTED = frozenset(
+    [
+        "calculate",
+        "compute",
+        "determine",
+        "find",
+        "many",
+        "much",
+        "long",
+        "far",
+        "fast",
+        "evaluate",
+        "estimate",
+        "solve",
+    ]
+)
+_RATIO = frozenset(
+    [
+        "percent",
+        "half",
+        "twice",
+        "third",
+        "quarter",
+        "times",
+        "ratio",
+        "each",
+        "every",
+        "per",
+        "average",
+        "remain",
+        "remaining",
+        "remains",
+        "left",
+    ]
+)
 _REASONED = re.compile(r"step by step|reason|explain")
 
 NAMES: Final = (
@@ -82,6 +165,7 @@ def evidence(prompt: str, answer: str) -> tuple[float, ...]:
     asked_lower, lower = asked.lower(), text.lower()
     asked_list, word_list = _WORD.findall(asked_lower), _WORD.findall(lower)
     asked_words, words = frozenset(asked_list), frozenset(word_list)
+    asked_counts, counts = Counter(asked_list), Counter(word_list)
     asked_numbers, numbers = _numbers(asked), _numbers(text)
     asked_set = frozenset(asked_numbers)
     number_set = frozenset(numbers)
@@ -103,18 +187,18 @@ def evidence(prompt: str, answer: str) -> tuple[float, ...]:
     used = sum(1 for each in asked_set if each in number_set)
     chosen = choices[-1][1] if choices else ""
     bare = len(text) < 60
-    computed = len(_COMPUTED.findall(asked_lower))
+    computed = _count(asked_counts, _COMPUTED, asked_words) + asked_lower.count("what is the")
     return (
         math.log(asked_size), len(_SENTENCE_END.findall(asked)), math.log1p(len(asked_numbers)),
-        _share(asked, _DIGIT), sum(map(asked.count, "$\\^{=")) / asked_size * 100, len(_NEGATED.findall(asked_lower)),
-        computed, len(_RATIO.findall(asked_lower)), float("__" in asked), asked.count("?"), _mean_length(asked_list),
+        _share(asked, _DIGIT), sum(map(asked.count, "$\\^{=")) / asked_size * 100, _count(asked_counts, _NEGATED, asked_words),
+        computed, _count(asked_counts, _RATIO, asked_words) + asked.count("%"), float("__" in asked), asked.count("?"), _mean_length(asked_list),
         float("tatement" in asked), _share(asked, _UPPER), float('"' in asked or "“" in asked),
         *_options_shape(options),
         math.log(size), math.log1p(text.count("\n")), math.log(sentences), math.log(size / sentences),
         _mean_length(word_list), _share(text, _DIGIT), sum(map(text.count, "$\\^{=")) / size * 100,
         _share(text, _UPPER),
-        len(_HEDGES.findall(lower)), len(_TROUBLE.findall(lower)), len(_SURE.findall(lower)), math.log1p(len(_STEPS.findall(lower))),
-        len(_NEGATED.findall(lower)), len(words) / (len(word_list) + 1), math.log(size / asked_size),
+        _count(counts, _HEDGES, words), _count(counts, _TROUBLE, words) + sum(map(lower.count, _TROUBLE_PHRASES)), _count(counts, _SURE, words), math.log1p(_count(counts, _STEPS, words) + len(_MARKED.findall(text))),
+        _count(counts, _NEGATED, words), len(words) / (len(word_list) + 1), math.log(size / asked_size),
         math.log1p(checked), float(wrong), math.log1p(len(numbers)), len(new) / (len(number_set) + 1),
         used / (len(asked_set) + 1), float(len(asked_set) - used),
         math.log1p(max(numbers, default=0.0)), float(sum(1 for each in numbers if each != int(each))),
@@ -134,7 +218,7 @@ def evidence(prompt: str, answer: str) -> tuple[float, ...]:
 
 
 def _numbers(text: str) -> list[float]:
-    return [_value(each) for each in _NUMBER.findall(text)]
+    return [_value(each) if len(each) > 6 or "," in each else float(each) for each in _NUMBER.findall(text)]
 
 
 def _value(digits: str) -> float:
@@ -142,6 +226,10 @@ def _value(digits: str) -> float:
         return min(1e15, max(-1e15, float(digits.replace(",", "").rstrip("."))))
     except ValueError:
         return 0.0
+
+
+def _count(counts: Counter[str], chosen: frozenset[str], there: frozenset[str]) -> int:
+    return sum([counts[word] for word in chosen & there])
 
 
 def _share(text: str, kind: re.Pattern[str]) -> float:

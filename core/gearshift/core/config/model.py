@@ -680,9 +680,10 @@ class ServerConfig(_Section, frozen=True, kw_only=True):
     that run on it end in peace. 0 keeps it for ever."""
     uvloop: bool = True
     """Run on uvloop where it is installed."""
-    own_cores: bool = False
-    """The service has its cores to itself: the other threads of a worker then interrupt the one that answers calls no more,
-    which saves CPU (docs/performance.md). Where other programs compete for the cores, messages may wait for tens of ms."""
+    own_cores: bool | None = None
+    """Whether the service has its cores to itself: the other threads of a worker then interrupt the one that answers calls no
+    more, which saves CPU (docs/performance.md). Where other programs compete for the cores, messages may wait for tens of
+    ms. Unset looks four times a second whether others leave the cores alone."""
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
     """Processes that share the ports, under a supervisor. Without `shared.redis` each keeps its part of every limit."""
     watch_config: bool = True
