@@ -74,7 +74,7 @@ class Providers:
         """Wait until no reply is being played, and give the account."""
         await anyio.sleep(_LOOK_S)
         with anyio.move_on_after(_MOST_S):
-            while await self._playing():  # noqa: ASYNC110 - another process plays them
+            while await self._playing():
                 await anyio.sleep(_LOOK_S)
         async with self.session.get(f"{self.url}/account") as response:
             response.raise_for_status()

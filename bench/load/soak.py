@@ -266,7 +266,7 @@ async def soak(
         if settle_s:
             say("soak: waiting for unused connections to go")
             with anyio.move_on_after(settle_s):
-                while house.service.descriptors()[1] > first[1]:  # noqa: ASYNC110 - another process closes them
+                while house.service.descriptors()[1] > first[1]:
                     await anyio.sleep(0.25)
         last = house.service.descriptors()
     what = f"soak of {seconds:.0f} s"
@@ -397,5 +397,5 @@ async def _open(load: Load, house: House, rate: float, seconds: float, samples: 
 
 async def _idle(house: House) -> None:
     with anyio.move_on_after(40):
-        while (await house.held()).in_flight:  # noqa: ASYNC110 - another process runs them
+        while (await house.held()).in_flight:
             await anyio.sleep(0.2)

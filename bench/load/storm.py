@@ -272,7 +272,7 @@ async def _watch(storm: Storm, client: Client, seconds: float) -> None:
 
 async def _written(client: Client) -> None:
     with anyio.fail_after(20):
-        while (await client.ops.get_status(background().with_timeout(20))).ledger_pending:  # noqa: ASYNC110 - another process
+        while (await client.ops.get_status(background().with_timeout(20))).ledger_pending:
             await anyio.sleep(0.02)
 
 

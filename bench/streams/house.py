@@ -135,7 +135,7 @@ class House:
     async def rows(self) -> list[Row]:
         """Wait until no reply is being played, and give those since the last `reset`."""
         with anyio.fail_after(40):
-            while (told := _TOLD.decode(await ask(self.simulator_status, b"rows"))).playing:  # noqa: ASYNC110 - another process plays them
+            while (told := _TOLD.decode(await ask(self.simulator_status, b"rows"))).playing:
                 await anyio.sleep(0.05)
             return told.rows
 

@@ -88,7 +88,7 @@ async def leftovers(house: House, runs: int, say: Say) -> Part:
     await _idle(house)
     say("leftovers: waiting for unused connections to go")
     with anyio.move_on_after(_GONE_S):
-        while house.service.descriptors()[1] > before_all[1]:  # noqa: ASYNC110 - another process closes them
+        while house.service.descriptors()[1] > before_all[1]:
             await anyio.sleep(0.25)
     descriptors = house.service.descriptors()  # before the next question, which has a socket of its own
     after = await house.held()
@@ -193,5 +193,5 @@ async def _stream(client: Client, work: _Work) -> str:
 
 async def _idle(house: House) -> None:
     with anyio.move_on_after(40):
-        while (await house.held()).in_flight:  # noqa: ASYNC110 - another process runs them
+        while (await house.held()).in_flight:
             await anyio.sleep(0.2)

@@ -88,7 +88,7 @@ async def _measured(house: House, who: str, size: int, crowd: int) -> Line:
     text = max(each.text_mb for each in told)
     most = MOST_MB[who]
     with anyio.fail_after(_MOST_S):
-        while not all(each.over for each in _TOLD.decode(await ask(house.flood_status, b"rows"))):  # noqa: ASYNC110 - another process ends them
+        while not all(each.over for each in _TOLD.decode(await ask(house.flood_status, b"rows"))):
             await anyio.sleep(0.05)
     return Line(
         what=f"{who}, {size} characters a frame, {crowd} at once",

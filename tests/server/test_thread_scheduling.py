@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -81,7 +82,11 @@ async def test_what_the_configuration_says_is_done_at_once_and_undone_at_the_end
 
 async def test_the_loop_is_spared_while_others_leave_the_cores_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     shares = iter([None, 0.1, 0.1, 0.9, 0.0, 0.0])
-    monkeypatch.setattr(OthersShare, "since_last", lambda _self: next(shares))
+
+    def told(_share: OthersShare) -> float | None:
+        return next(shares)
+
+    monkeypatch.setattr(OthersShare, "since_last", told)
     looks, seen = Sparing(always=False), list[tuple[bool, int]]()
     with other_thread() as thread:
         for _ in range(6):
@@ -103,9 +108,13 @@ def test_the_work_of_the_own_cores_is_read_from_the_kernel() -> None:
 def test_the_share_of_others_leaves_out_our_own_work(monkeypatch: pytest.MonkeyPatch) -> None:
     stat = [STAT, STAT.replace("cpu0 100", "cpu0 200")]
     monkeypatch.setattr(scheduling, "_stat", lambda: stat.pop(0))
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0})
-    monkeypatch.setattr(scheduling.time, "monotonic", iter([10.0, 12.0]).__next__)
-    monkeypatch.setattr(scheduling.time, "process_time", iter([1.0, 1.5]).__next__)
+
+    def first_core(_process: int) -> set[int]:
+        return {0}
+
+    monkeypatch.setattr(os, "sched_getaffinity", first_core)
+    monkeypatch.setattr(time, "monotonic", iter([10.0, 12.0]).__next__)
+    monkeypatch.setattr(time, "process_time", iter([1.0, 1.5]).__next__)
     share = OthersShare()
     assert share.since_last() is None
     assert share.since_last() == pytest.approx((100 / os.sysconf("SC_CLK_TCK") - 0.5) / 2)

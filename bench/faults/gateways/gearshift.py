@@ -143,7 +143,7 @@ class _Running:
         """Read the new rows of the ledger, once no more come."""
         with sqlite3.connect(f"file:{self._ledger}?mode=ro", uri=True) as ledger:
             last = -1
-            while last != (last := ledger.execute("SELECT max(id) FROM attempts").fetchone()[0] or 0):  # noqa: ASYNC110 - another process writes them
+            while last != (last := ledger.execute("SELECT max(id) FROM attempts").fetchone()[0] or 0):
                 await anyio.sleep(_WRITTEN_S)
             rows = ledger.execute(
                 "SELECT cost_pico, usage_source FROM attempts WHERE id > ? AND id <= ?", (self._last_row, last)

@@ -32,4 +32,4 @@ def plot(path: Path, tuned: Mapping[str, Tuning]) -> None:
         panel.set_xlabel("cost, of always asking the strongest")
         panel.set_ylabel("share of right answers")
         panel.legend(fontsize="small")
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120)  # pyright: ignore[reportUnknownMemberType]
