@@ -37,7 +37,9 @@ Say = Callable[[str], None]
 WINDOW_TOKENS, WINDOW_MS = 32, 1000
 _PLACES = tuple(range(33, 65, 3))
 """All over a window: the second one."""
-_DRIP_S, _RATE_S = 0.25, 2.0
+_DRIP_S = 0.25
+_SLOW_WINDOWS = 3
+"""Windows in a row that must each be too slow: the rule of `ThroughputWatcher`."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def _first(text: str, at: int, holds: Callable[[str], bool]) -> int:
 
 
 def _rate_needs(_: str, __: int) -> int:
-    return math.ceil(_RATE_S / _DRIP_S)
+    return math.ceil(_SLOW_WINDOWS * WINDOW_MS / 1000 / _DRIP_S)
 
 
 def _script_needs(_: str, __: int) -> int:
