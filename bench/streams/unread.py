@@ -67,7 +67,7 @@ async def unread(house: House, say: Say) -> Part:
             (
                 "`text` is what may still reach the reader; the provider's own frames take up to forty times as much "
                 "(`upstream`), are read, and are not kept. The bound is put to the text that was taken and to the memory by which "
-                "the service has grown; with one stream to the text alone, since Python takes its memory in pieces of 1 MiB."
+                "the service has grown."
             ),
         ],
     )
@@ -99,7 +99,7 @@ async def _measured(house: House, who: str, size: int, crowd: int) -> Line:
             "service grew": f"{grown:.2f}",
         },
         most=f"{most:g} MB",
-        met=stopped and text <= most and (crowd == 1 or grown <= most),
+        met=stopped and text <= most and grown <= most,
     )
 
 

@@ -428,6 +428,10 @@ async def _drain(server: grpc.aio.Server, guard: CallGuard, grace_s: float) -> N
 
     Health watches and reflection never end by themselves, so the server is stopped as soon as our own calls have ended.
     """
+    # gRPC cancels what has arrived and was not begun when it stops, which clients do not try again: so new calls are refused
+    # by us first, for as long as messages may be under way.
+    guard.is_leaving = True
+    await anyio.sleep(_LAST_MESSAGES_S)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.stop, grace_s)
         with anyio.move_on_after(grace_s):

@@ -71,6 +71,8 @@ class CallGuard:
         self.in_flight = 0
         self.ended = 0
         self.refusals = Refusals()
+        self.is_leaving = False
+        """Whether the service stops: new calls are refused as UNAVAILABLE, which clients may try elsewhere."""
         self._idle: anyio.Event | None = None
         """Made by who waits; nobody else has a use for it."""
         self._eras = _Eras()
@@ -111,6 +113,8 @@ class CallGuard:
         )
 
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            if self.is_leaving:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "the service is stopping")
             if self.in_flight >= most:
                 context.set_trailing_metadata(crowded.metadata)
                 await context.abort(crowded.code, crowded.message)

@@ -174,6 +174,8 @@ class SharedStore:
         self._owing = anyio.Event()
         self._urgent = anyio.Event()
         self._sequence = time.time_ns() // 1_000_000
+        self._left: set[_Question] = set()
+        """Questions whose askers left before the answer came."""
         self._unsure: Call | None = None
         self._telling = anyio.Lock()
         self._changed: list[Callable[[], None]] = []
@@ -286,7 +288,12 @@ class SharedStore:
         verdict = await self._ask(buckets, wants, in_line)
         if verdict is None or verdict.is_granted:
             return verdict
-        if told == self._sequence and not self._telling.locked() and not any(bucket.is_owing() for bucket in buckets):
+        # Who left while asking may have been granted what this one was refused, and gives it back once that is heard.
+        self._left = {each for each in self._left if not each.is_answered}
+        left = [each for each in self._left if not set(each.buckets).isdisjoint(buckets)]
+        for question in left:
+            await question.done.wait()
+        if not left and told == self._sequence and not self._telling.locked() and not any(bucket.is_owing() for bucket in buckets):
             return verdict
         # It may have been refused without what this process gave back meanwhile, or is about to.
         await self.put_right()
@@ -300,9 +307,11 @@ class SharedStore:
         try:
             await question.done.wait()
         except BaseException:
+            question.is_abandoned = True
             if question.is_answered:
                 question.give_back()
-            question.is_abandoned = True
+            else:
+                self._left = {each for each in self._left if not each.is_answered} | {question}
             raise
         return question.verdict
 
