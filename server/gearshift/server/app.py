@@ -20,6 +20,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import grpc
+from aiohttp import web
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
@@ -45,7 +46,6 @@ from gearshift.server.certificates import Certificates
 from gearshift.server.following import Followed, following
 from gearshift.server.guard import CallGuard
 from gearshift.server.handlers import handlers_of
-from gearshift.server.http import http_port
 from gearshift.server.keyed import keyed
 from gearshift.server.keyring import Keyring
 from gearshift.server.logs import CallLog
@@ -61,6 +61,8 @@ from gearshift.server.router_service import RouterService
 from gearshift.server.scheduling import sparing
 from gearshift.server.trail import Trail
 from gearshift.server.version import service_version
+from gearshift.server.web.monitoring import monitoring_routes
+from gearshift.server.web.port import http_port
 from gearshift.server.workers.exposing import whole_exposition
 from gearshift.server.workers.member import Member
 from gearshift.server.workers.ops import TeamOpsService
@@ -375,21 +377,20 @@ async def running_app(
         await stack.enter_async_context(following(*app.followed()))
         if config.server.http:
             app.http_port = await stack.enter_async_context(
-                http_port(
-                    config.server.http_host,
-                    config.server.http_port,
-                    metrics,
-                    lambda: app.is_serving,
-                    config.server.http_allowed_hosts,
-                    whole_exposition(member, metrics, blueprint)
-                    if member is not None and metrics is not None
-                    else None,
-                    reuse_port=member is not None,
-                )
+                http_port(config.server, _routes(app, member), reuse_port=member is not None)
             )
         for warning in (*blueprint.warnings, *app.keys.warnings()):
             _log.warning(warning)
         yield app
+
+
+def _routes(app: App, member: Member | None) -> list[web.AbstractRouteDef]:
+    """Give what the HTTP port serves."""
+    metrics = app.metrics
+    whole = None
+    if member is not None and metrics is not None:
+        whole = whole_exposition(member, metrics, app.router.blueprint)
+    return [*monitoring_routes(metrics, lambda: app.is_serving, whole)]
 
 
 @asynccontextmanager
