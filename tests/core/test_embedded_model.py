@@ -21,6 +21,7 @@ import anyio
 import anyio.from_thread
 import pytest
 
+from gearshift.core.answer import Usage
 from gearshift.core.embedded import (
     AttachedModel,
     EmbeddedModel,
@@ -44,8 +45,6 @@ from gearshift.core.embedded.wire import (
     TOKENIZE,
     completion_body,
     embeddings_body,
-    read_completion,
-    read_embeddings,
     read_failure,
     read_tokens,
     tokens_body,
@@ -57,6 +56,8 @@ from gearshift.core.machines.kinds import question_url
 from gearshift.core.machines.pressure import Pressure
 from gearshift.core.machines.watch import Watch
 from gearshift.core.provider import Chunk
+from gearshift.core.providers._openai_answer import AnswerFold
+from gearshift.core.providers._openai_answer import vectors as read_vectors
 from gearshift.core.request import JsonOutput, LabelOutput, Parameters, user
 from gearshift.core.words import FailureKind, FinishReason
 
@@ -172,17 +173,34 @@ async def posting(socket: Path) -> AsyncGenerator[Post]:
 async def streaming(socket: Path, body: dict[str, Any]) -> AsyncGenerator[AsyncGenerator[Chunk]]:
     async with (
         aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket))) as session,
-        session.post(f"http://embedded{COMPLETIONS}", json=body, headers=HEADERS) as response,
+        session.post(f"http://embedded/v1{COMPLETIONS}", json=body, headers=HEADERS) as response,
     ):
         assert response.status == 200
 
         async def chunks() -> AsyncGenerator[Chunk]:
+            fold = AnswerFold(want_reasoning=False, keep_reasoning=False, may_be_empty=True)
             async for line in response.content:
-                data = line.removeprefix(b"data: ").strip()
-                if data and data != b"[DONE]":
-                    yield read_completion(json.loads(data))
+                if data := line.removeprefix(b"data: ").strip():
+                    chunk = Chunk()
+                    fold.add(data, chunk)
+                    if fold.done:
+                        fold.end(chunk)
+                    if fold.done or chunk.parts:
+                        yield chunk
 
         yield chunks()
+
+
+def read_completion(answer: Mapping[str, Any]) -> Chunk:
+    chunk = Chunk()
+    fold = AnswerFold(want_reasoning=False, keep_reasoning=False, may_be_empty=True)
+    fold.add_whole(json.dumps(answer).encode(), chunk)
+    fold.end(chunk)
+    return chunk
+
+
+def read_embeddings(answer: Mapping[str, Any], count: int) -> tuple[tuple[tuple[float, ...], ...], Usage]:
+    return read_vectors(json.dumps(answer).encode(), count)
 
 
 async def tokens(post: Post, text: str, *, begin: bool = True) -> list[int]:
@@ -308,7 +326,7 @@ async def test_streamed_and_whole_answers_are_the_same_text(model: EmbeddedModel
     async with posting(model.socket_path) as post:
         row = await tokens(post, prompt.text)
         unary = completion_body(row, Parameters(max_tokens=12), stop=prompt.stop, stream=False, logprobs=False)
-        whole = read_completion(await post(COMPLETIONS, unary))
+        whole = read_completion(await post(f"/v1{COMPLETIONS}", unary))
     body = completion_body(row, Parameters(max_tokens=12), stop=prompt.stop, stream=True, logprobs=True)
     async with streaming(model.socket_path, body) as chunks:
         got = [chunk async for chunk in chunks]
@@ -325,7 +343,7 @@ async def test_a_stop_string_ends_the_answer_and_is_not_part_of_it(model: Embedd
     async with posting(model.socket_path) as post:
         row = await tokens(post, "one two three four five six seven one two three four five six seven one two")
         body = completion_body(row, Parameters(max_tokens=20, stop=("five",)), stream=False, logprobs=False)
-        found = read_completion(await post(COMPLETIONS, body | {"repeat_penalty": 1.0}))
+        found = read_completion(await post(f"/v1{COMPLETIONS}", body | {"repeat_penalty": 1.0}))
     assert text_of(found).strip() == "three four"
     assert found.finish_reason is FinishReason.STOP
 
@@ -341,7 +359,7 @@ async def test_a_prompt_beyond_the_context_is_a_typed_failure(model: EmbeddedMod
     async with posting(model.socket_path) as post:
         body = completion_body([2] + [506] * 9000, Parameters(), stream=False, logprobs=False)
         with pytest.raises(ProviderFailure) as caught:
-            await post(COMPLETIONS, body)
+            await post(f"/v1{COMPLETIONS}", body)
     assert caught.value.kind is FailureKind.CONTEXT_LENGTH
     assert "8192" in caught.value.detail
 
@@ -355,9 +373,9 @@ async def test_like_sentences_have_like_vectors(model: EmbeddedModel) -> None:
     ]
     async with posting(model.socket_path) as post:
         rows = [await tokens(post, text) for text in texts]
-        raw, used = read_embeddings(await post(EMBEDDINGS, embeddings_body(rows)))
+        raw, usage = read_embeddings(await post(f"/v1{EMBEDDINGS}", embeddings_body(rows)), len(rows))
     vectors = [pooled([vector], [len(row)]) for vector, row in zip(raw, rows, strict=True)]
-    assert used == sum(len(row) for row in rows)
+    assert usage.input_tokens == sum(len(row) for row in rows)
     assert {len(vector) for vector in vectors} == {640}
 
     def likeness(one: int, other: int) -> float:
@@ -372,9 +390,9 @@ async def test_a_text_longer_than_one_step_is_embedded_in_windows(model: Embedde
         row = await tokens(post, "The cat sleeps on the sofa. " * 40)
         assert len(row) > 128
         with pytest.raises(ProviderFailure):
-            await post(EMBEDDINGS, embeddings_body([row]))
+            await post(f"/v1{EMBEDDINGS}", embeddings_body([row]))
         cut = windows(row, 128)
-        raw, _ = read_embeddings(await post(EMBEDDINGS, embeddings_body(cut)))
+        raw, _ = read_embeddings(await post(f"/v1{EMBEDDINGS}", embeddings_body(cut)), len(cut))
     assert math.hypot(*pooled(raw, [len(each) for each in cut])) == pytest.approx(1.0)
 
 
@@ -391,7 +409,7 @@ async def test_a_reader_that_leaves_frees_its_slot(model: EmbeddedModel) -> None
                     assert text_of(await anext(chunks))
                     await chunks.aclose()
             short = completion_body(row, Parameters(max_tokens=2), stream=False, logprobs=False)
-            assert read_completion(await post(COMPLETIONS, short)).finish_reason is FinishReason.LENGTH
+            assert read_completion(await post(f"/v1{COMPLETIONS}", short)).finish_reason is FinishReason.LENGTH
 
 
 def test_no_tcp_port_is_opened_and_no_llama_is_loaded_here(model: EmbeddedModel) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -12,63 +11,13 @@ from gearshift.core.embedded.wire import (
     embeddings_body,
     fork_body,
     prompt_usage,
-    read_completion,
-    read_embeddings,
     read_failure,
     read_fork,
     read_tokens,
 )
-from gearshift.core.events import TextDelta
 from gearshift.core.failures import ProviderFailure
 from gearshift.core.request import JsonOutput, Parameters
-from gearshift.core.words import FailureKind, FinishReason
-
-# As seen on xllamacpp 2026.10.11549.
-TOKEN: dict[str, Any] = json.loads(
-    '{"choices":[{"text":" the","index":0,"logprobs":{"content":[{"id":506,"token":" the","bytes":[32,116,104,101],'
-    '"logprob":-1.25,"top_logprobs":[{"id":506,"token":" the","bytes":[32,116,104,101],"logprob":-1.25},{"id":5442,'
-    '"token":" sea","bytes":[32,115,101,97],"logprob":-2.5}]}]},"finish_reason":null}],"created":1795457758,'
-    '"model":"embedded","system_fingerprint":"b0-unknown","object":"text_completion","id":"chatcmpl-1"}'
-)
-END: dict[str, Any] = json.loads(
-    '{"choices":[{"text":"","index":0,"logprobs":null,"finish_reason":"length"}],"created":1795457758,'
-    '"model":"embedded","system_fingerprint":"b0-unknown","object":"text_completion","usage":{"completion_tokens":3,'
-    '"prompt_tokens":8,"total_tokens":11,"prompt_tokens_details":{"cached_tokens":3}},"id":"chatcmpl-1",'
-    '"timings":{"cache_n":3,"prompt_n":5}}'
-)
-
-
-def test_a_streamed_token_is_read_with_its_rival() -> None:
-    chunk = read_completion(TOKEN)
-    assert chunk.parts == [TextDelta(" the")]
-    assert chunk.tokens == 1
-    assert (chunk.logprobs[0].token, chunk.logprobs[0].logprob, chunk.logprobs[0].runner_up) == (" the", -1.25, -2.5)
-    assert chunk.finish_reason is None
-    assert chunk.usage is None
-
-
-def test_the_last_event_carries_usage_and_why_it_ended() -> None:
-    chunk = read_completion(END)
-    assert chunk.parts == []
-    assert chunk.finish_reason is FinishReason.LENGTH
-    assert chunk.usage is not None
-    assert (chunk.usage.input_tokens, chunk.usage.output_tokens, chunk.usage.cache_read_tokens) == (8, 3, 3)
-
-
-@pytest.mark.parametrize(
-    ("answer", "kind"),
-    [
-        pytest.param({"choices": []}, FailureKind.MALFORMED, id="no choice"),
-        pytest.param({"choices": [{"finish_reason": None}]}, FailureKind.MALFORMED, id="no text"),
-        pytest.param({"choices": [{"text": "", "finish_reason": "odd"}]}, FailureKind.MALFORMED, id="unknown end"),
-        pytest.param({"error": {"code": 500, "message": "secret"}}, FailureKind.SERVER, id="error in a stream"),
-    ],
-)
-def test_what_cannot_be_read_is_a_failure(answer: dict[str, Any], kind: FailureKind) -> None:
-    with pytest.raises(ProviderFailure) as caught:
-        read_completion(answer)
-    assert caught.value.kind is kind
-    assert "secret" not in caught.value.detail
+from gearshift.core.words import FailureKind
 
 
 @pytest.mark.parametrize(
@@ -135,10 +84,8 @@ def test_a_fork_asks_for_its_ways_alone() -> None:
     assert (prompt_usage(answer).input_tokens, prompt_usage(answer).cache_read_tokens) == (2, 1)
 
 
-def test_embeddings_are_put_back_in_order() -> None:
-    assert embeddings_body([[2, 5], [2]])["input"] == [[2, 5], [2]]
-    rows = [{"index": 1, "embedding": [0.0, 1.0]}, {"index": 0, "embedding": [1.0, 0.0]}]
-    assert read_embeddings({"data": rows, "usage": {"prompt_tokens": 3}}) == ([[1.0, 0.0], [0.0, 1.0]], 3)
+def test_embeddings_are_asked_for_by_token_ids() -> None:
+    assert embeddings_body([[2, 5], [2]]) == {"input": [[2, 5], [2]], "embd_normalize": -1}
 
 
 @pytest.mark.parametrize(
@@ -148,8 +95,6 @@ def test_embeddings_are_put_back_in_order() -> None:
         pytest.param(read_tokens, {"tokens": None}, id="null for tokens"),
         pytest.param(read_fork, {"completion_probabilities": []}, id="no probabilities"),
         pytest.param(read_fork, {"completion_probabilities": [{"top_probs": [{"id": 1}]}]}, id="an id without one"),
-        pytest.param(read_embeddings, {"data": [{"index": 0}], "usage": {"prompt_tokens": 1}}, id="no vector"),
-        pytest.param(read_embeddings, {"data": [{"index": "x"}]}, id="a word as index"),
     ],
 )
 def test_an_answer_of_another_shape_is_malformed(read: Callable[[Any], object], answer: dict[str, Any]) -> None:

@@ -22,6 +22,10 @@ from gearshift.core.errors import EmbeddedModelError
 from gearshift.core.events import TextDelta
 from gearshift.core.failures import ProviderFailure
 from gearshift.core.http import Http
+from gearshift.core.http._response import LINGER_S
+from gearshift.core.machines.kinds import question_url
+from gearshift.core.machines.pressure import Pressure
+from gearshift.core.machines.watch import Watch
 from gearshift.core.provider import Account, Chunk, EmbedCall, ProviderCall, Timeouts
 from gearshift.core.providers.embedded import EmbeddedProvider
 from gearshift.core.request import JsonOutput, LabelOutput, Message, Parameters, Text, user
@@ -73,6 +77,8 @@ async def opened(base_url: str) -> AsyncGenerator[EmbeddedProvider]:
     try:
         with anyio.fail_after(BOUND_S):
             yield EmbeddedProvider(http, base_url)
+        with anyio.move_on_after(LINGER_S + 1):  # a finished stream's connection waits for its end
+            await until(lambda: http.statistics()["used"] == 0)
         assert http.statistics()["used"] == 0
     finally:
         await http.aclose()
@@ -404,7 +410,10 @@ async def test_a_killed_child_fails_its_calls_and_the_next_waits_for_its_return(
 
         async def run_streamed() -> None:
             async with aclosing(provider.stream(endless)) as chunks:
-                for _ in range(5):  # by then the other call runs too
+                await anext(chunks)
+                while (
+                    await running_calls(model) < 2
+                ):  # else the other call could begin after the restart, and be answered
                     await anext(chunks)
                 os.kill(pid, signal.SIGKILL)
                 with pytest.raises(ProviderFailure) as caught:
@@ -421,6 +430,16 @@ async def test_a_killed_child_fails_its_calls_and_the_next_waits_for_its_return(
         await until(lambda: model.status().state is ModelState.READY)
     assert model.status().restarts == before + 1
     assert model.status().pid not in (None, pid)
+
+
+async def running_calls(model: EmbeddedModel) -> int:
+    """Give how many calls the model works on, as it says."""
+    pressure = Pressure("embedded", "default", "llamacpp", 2)
+    pressure.url, pressure.interval_s = question_url("llamacpp", model.base_url), 5.0
+    watch = Watch(lambda: [pressure])
+    async with watch.running():
+        await watch.look(patience_s=BOUND_S)
+    return pressure.reading.running
 
 
 async def until(condition: Callable[[], bool]) -> None:

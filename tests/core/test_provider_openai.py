@@ -22,6 +22,7 @@ from gearshift.core.failures import ProviderFailure
 from gearshift.core.http import Http
 from gearshift.core.provider import Account, Chunk, EmbedCall, Provider, ProviderCall, Timeouts, TokenLogprob
 from gearshift.core.providers._openai_dialects import DIALECTS
+from gearshift.core.providers._openai_request import OpenAiRequest
 from gearshift.core.providers.openai import OpenAiProvider
 from gearshift.core.request import (
     Image,
@@ -385,6 +386,62 @@ async def test_whole_answer_to_a_stream_is_taken() -> None:
     assert chunks == [Chunk(parts=[TextDelta("x")], usage=ALL_USAGE, finish_reason=FinishReason.STOP)]
 
 
+# As seen on xllamacpp 2026.10.11549.
+COMPLETION_TOKEN = {
+    "choices": [
+        {
+            "text": " the",
+            "index": 0,
+            "logprobs": {
+                "content": [
+                    {
+                        "id": 506,
+                        "token": " the",
+                        "bytes": [32, 116, 104, 101],
+                        "logprob": -1.25,
+                        "top_logprobs": [
+                            {"id": 506, "token": " the", "bytes": [32, 116, 104, 101], "logprob": -1.25},
+                            {"id": 5442, "token": " sea", "bytes": [32, 115, 101, 97], "logprob": -2.5},
+                        ],
+                    }
+                ]
+            },
+            "finish_reason": None,
+        }
+    ],
+    "created": 1795457758,
+    "model": "embedded",
+    "system_fingerprint": "b0-unknown",
+    "object": "text_completion",
+    "id": "chatcmpl-1",
+}
+COMPLETION_END = {
+    "choices": [{"text": "", "index": 0, "logprobs": None, "finish_reason": "length"}],
+    "model": "embedded",
+    "object": "text_completion",
+    "usage": {
+        "completion_tokens": 3,
+        "prompt_tokens": 8,
+        "total_tokens": 11,
+        "prompt_tokens_details": {"cached_tokens": 3},
+    },
+    "timings": {"cache_n": 3, "prompt_n": 5},
+}
+
+
+async def test_completions_of_a_prompt_are_read_like_chats() -> None:
+    request = OpenAiRequest(path="/completions", body={"prompt": [2, 506], "stream": True})
+    async with serving(Reply.sse(*sse([COMPLETION_TOKEN, COMPLETION_END]))) as (server, provider):
+        chunks = [chunk async for chunk in provider.stream(at(server, STREAM), request)]
+        assert server.requests[0].path == "/v1/completions"
+        assert server.requests[0].json == {"prompt": [2, 506], "stream": True}
+    assert text_of(chunks) == " the"
+    assert chunks[0].logprobs == [TokenLogprob(" the", -1.25, -2.5)]
+    assert chunks[0].tokens == 1
+    assert chunks[-1].finish_reason is FinishReason.LENGTH
+    assert chunks[-1].usage == Usage(input_tokens=8, output_tokens=3, cache_read_tokens=3)
+
+
 async def test_comments_and_other_choices_are_passed_over() -> None:
     other = {"choices": [{"index": 1, "delta": {"content": "no"}}]}
     frames = [": keep-alive\n\n", *sse([other], done=False), *openai_stream(["yes"])]
@@ -512,6 +569,13 @@ async def test_error_answer_has_its_kind(status: int, body: object, kind: Failur
     failure = await failure_of(replace(CALL, stream=stream), Reply.json(body, status=status))
     assert (failure.kind, failure.status) == (kind, status)
     assert "secret" not in str(failure)
+
+
+async def test_prompt_that_does_not_fit_is_told_with_its_size_where_the_server_counts() -> None:
+    counted = {"code": 400, "type": "exceed_context_size_error", "n_prompt_tokens": 9002, "n_ctx": 8192}
+    failure = await failure_of(CALL, Reply.json({"error": {"message": "secret", **counted}}, status=400))
+    assert failure.kind is FailureKind.CONTEXT_LENGTH
+    assert failure.detail.endswith(": it has 9002 tokens of at most 8192")
 
 
 async def test_error_page_has_the_kind_of_its_status() -> None:

@@ -1,6 +1,7 @@
 """The part of llama.cpp's HTTP interface that the embedded model is spoken to with.
 
-Rules: bodies to send and answers to read, no I/O. Prompts go as token ids from `/tokenize` with `parse_special` off, so
+Rules: bodies to send and llama.cpp's own answers to read, no I/O; answers in OpenAI's formats are read by the `openai`
+adapter. Prompts go as token ids from `/tokenize` with `parse_special` off, so
 that "<end_of_turn>" in a caller's text stays text. The server closes its connection after a stream although it says
 otherwise: send `Connection: close`, or do not keep connections. A JSON Schema that llama.cpp cannot use is ignored in
 silence: check the answer. Shapes as seen on xllamacpp 2026.10.11549, in docs/embedded.md.
@@ -14,17 +15,16 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from gearshift.core.answer import Usage
-from gearshift.core.events import DeltaPart, TextDelta
 from gearshift.core.failures import ProviderFailure
-from gearshift.core.provider import Chunk, TokenLogprob
 from gearshift.core.request import JsonOutput, Parameters
-from gearshift.core.words import FailureKind, FinishReason
+from gearshift.core.words import FailureKind
 
 Body = dict[str, Any]
 Answer = Mapping[str, Any]
 
-COMPLETIONS = "/v1/completions"
-EMBEDDINGS = "/v1/embeddings"
+COMPLETIONS = "/completions"
+EMBEDDINGS = "/embeddings"
+"""OpenAI's two are spoken by the `openai` adapter, which has them under /v1."""
 TOKENIZE = "/tokenize"
 HEADERS: Mapping[str, str] = {"connection": "close"}
 DEFAULT_MAX_TOKENS = 256
@@ -91,7 +91,7 @@ def completion_body(
     logprobs: bool,
     extra: Mapping[str, object] | None = None,
 ) -> Body:
-    """Give the body for /v1/completions.
+    """Give the body for OpenAI's /completions, with llama.cpp's own fields.
 
     Args:
         prompt: token ids, the opening token included.
@@ -127,31 +127,6 @@ def completion_body(
     return body | dict(extra or {})
 
 
-def read_completion(answer: Answer) -> Chunk:
-    """Read an answer, or one event of a stream, of /v1/completions.
-
-    Raises:
-        ProviderFailure: the event is an error, or has not the documented shape.
-
-    """
-    if "error" in answer:
-        raise read_failure(int(_object(answer["error"]).get("code", 500)), answer)
-    with _known_shape():
-        choice = answer["choices"][0]
-        text: str = choice["text"]
-        parts: list[DeltaPart] = [TextDelta(text)] if text else []
-        logprobs = [_logprob(entry) for entry in _object(choice.get("logprobs")).get("content", ())]
-        finish = choice.get("finish_reason")
-        used = answer.get("usage")
-        return Chunk(
-            parts=parts,
-            logprobs=logprobs,
-            tokens=len(logprobs) or (1 if text and used is None else 0),
-            usage=_usage(used) if used else None,
-            finish_reason=_FINISH[finish] if finish else None,
-        )
-
-
 def read_failure(status: int, answer: Answer) -> ProviderFailure:
     """Give the failure that an error answer stands for."""
     details = _object(answer.get("error"))
@@ -168,32 +143,8 @@ def read_failure(status: int, answer: Answer) -> ProviderFailure:
 
 
 def embeddings_body(inputs: Sequence[Sequence[int]]) -> Body:
-    """Give the body for /v1/embeddings: token ids, one row an input; the vectors come as means, not made unit length."""
+    """Give the body for OpenAI's /embeddings: token ids, one row an input; the vectors come as means, not made unit length."""
     return {"input": [list(row) for row in inputs], "embd_normalize": -1}
-
-
-def read_embeddings(answer: Answer) -> tuple[list[list[float]], int]:
-    """Give the vectors in the order of the inputs, and the tokens they took."""
-    with _known_shape():
-        rows = sorted(answer["data"], key=lambda row: int(row["index"]))
-        return [row["embedding"] for row in rows], answer["usage"]["prompt_tokens"]
-
-
-_FINISH = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
-
-
-def _logprob(entry: Answer) -> TokenLogprob:
-    others = [other["logprob"] for other in entry.get("top_logprobs", ()) if other["id"] != entry["id"]]
-    return TokenLogprob(entry["token"], entry["logprob"], max(others) if others else None)
-
-
-def _usage(used: Answer) -> Usage:
-    details = _object(used.get("prompt_tokens_details"))
-    return Usage(
-        input_tokens=used["prompt_tokens"],
-        output_tokens=used["completion_tokens"],
-        cache_read_tokens=details.get("cached_tokens", 0),
-    )
 
 
 @contextmanager

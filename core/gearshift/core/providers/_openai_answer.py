@@ -1,4 +1,4 @@
-"""What comes back in OpenAI's chat format: frames of a stream, or the whole answer, folded into chunks.
+"""What comes back in OpenAI's chat and completions formats: frames of a stream, or the whole answer, folded into chunks.
 
 Rules: pure. Unknown fields are passed over; missing ones and nulls are tolerated; a wrong type is malformed. An error
 may stand in any frame, also under status 200. Only the first choice counts. Finish reason, usage and what must come
@@ -156,20 +156,24 @@ class AnswerFold:
     def _choice(self, choice: WireChoice, chunk: Chunk) -> None:
         message = choice.delta or choice.message
         scored = choice.logprobs.content if choice.logprobs is not None else None
-        if message is not None:
+        if message is None:
+            content = choice.text
+        else:
+            content = message.content
             reasoning = message.reasoning_content or message.reasoning
             if reasoning:
                 self._reason(reasoning, chunk)
                 chunk.stale = chunk.uncounted = True
-            if message.content:
-                self._text(message.content, chunk)
-                chunk.stale = chunk.usage is not None
-                if scored:
-                    chunk.tokens += len(scored)
-                else:
-                    chunk.tokens += 1
-                    if not chunk.uncounted and not is_one_token(message.content):
-                        chunk.uncounted = True
+        if content:
+            self._text(content, chunk)
+            chunk.stale = chunk.usage is not None
+            if scored:
+                chunk.tokens += len(scored)
+            else:
+                chunk.tokens += 1
+                if not chunk.uncounted and not is_one_token(content):
+                    chunk.uncounted = True
+        if message is not None:
             if message.tool_calls:
                 for call in message.tool_calls:
                     self._tool_call(call, chunk)
@@ -258,6 +262,21 @@ def kind_of_error(status: int, body: bytes) -> FailureKind:
     except UNREADABLE:
         return classify(status, (), "")
     return _kind(status, said.error, said.message or str(said.detail or ""), said.type, said.code)
+
+
+def room_of_error(body: bytes) -> str:
+    """Give how long the prompt was and how much fits, where the server counts; else an empty text."""
+    try:
+        error = ERRORS.decode(body).error
+    except UNREADABLE:
+        return ""
+    if (
+        not isinstance(error, WireError)
+        or not isinstance(error.n_prompt_tokens, int)
+        or not isinstance(error.n_ctx, int)
+    ):
+        return ""
+    return f": it has {error.n_prompt_tokens} tokens of at most {error.n_ctx}"
 
 
 def _frame_failure(frame: WireFrame) -> ProviderFailure:

@@ -1,4 +1,4 @@
-"""The frames of OpenAI's chat and embeddings formats, as they stand on the wire.
+"""The frames of OpenAI's chat, completions and embeddings formats, as they stand on the wire.
 
 Rules: only what is read is named; unknown fields are passed over. Nearly everything may be missing or null, since
 compatible servers leave out what they like; a wrong type is an error of decoding.
@@ -46,6 +46,7 @@ class WireLogprobs(Struct):
 
 class WireChoice(Struct):
     index: int | None = None
+    text: str | None = None  # of /completions, where there is no message
     delta: WireMessage | None = None
     message: WireMessage | None = None
     finish_reason: str | None = None
@@ -74,6 +75,9 @@ class WireError(Struct):
     message: str | None = None
     type: str | None = None
     code: str | int | None = None
+    # llama.cpp's, of a prompt that does not fit.
+    n_prompt_tokens: object = None
+    n_ctx: object = None
 
 
 class WireGroqExtra(Struct):

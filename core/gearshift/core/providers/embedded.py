@@ -1,13 +1,16 @@
 """The embedded model: llama.cpp's server on a Unix socket, asked as a base model.
 
-Rules: prompts are made in `embedded/prompts.py` and bodies in `embedded/wire.py`; here is only the order of things. Labels
-are scored, not written, where the model's entry has LABELS; the answer then comes as one chunk, streamed or not.
+Rules: prompts are made in `embedded/prompts.py` and bodies in `embedded/wire.py`; completions and embeddings are spoken by
+the `openai` adapter, and what is llama.cpp's own (tokens, scores of labels) here. Labels are scored, not written, where the
+model's entry has LABELS; the answer then comes as one chunk, streamed or not.
 """
 
 from __future__ import annotations
 
 import errno
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,6 @@ from typing import Any
 import anyio
 import msgspec
 
-from gearshift.core.answer import Usage
 from gearshift.core.catalogue import Feature
 from gearshift.core.embedded.health import until_started
 from gearshift.core.embedded.prompts import (
@@ -36,8 +38,6 @@ from gearshift.core.embedded.wire import (
     TOKENIZE,
     completion_body,
     embeddings_body,
-    read_completion,
-    read_embeddings,
     read_failure,
     read_tokens,
     tokens_body,
@@ -45,14 +45,15 @@ from gearshift.core.embedded.wire import (
 from gearshift.core.errors import EmbeddedModelError
 from gearshift.core.events import TextDelta
 from gearshift.core.failures import ProviderFailure
-from gearshift.core.http import Http, HttpResponse, Woken
+from gearshift.core.http import Http, HttpResponse
 from gearshift.core.provider import Account, Chunk, EmbedCall, EmbedResult, ProviderCall, Timeouts, TokenLogprob
+from gearshift.core.providers._openai_answer import vectors as read_vectors
+from gearshift.core.providers._openai_request import OpenAiRequest
 from gearshift.core.providers._outgoing import encoded, invalid_request
-from gearshift.core.providers._wire import UNREADABLE, SseSplitter, cut, malformed
+from gearshift.core.providers._wire import UNREADABLE, malformed
+from gearshift.core.providers.openai import OpenAiProvider
 from gearshift.core.request import JsonOutput, LabelOutput, Message
 from gearshift.core.words import FailureKind, FinishReason
-
-_END = b"[DONE]"
 
 _LEAST_S = 0.001
 """A timeout that has run out."""
@@ -71,7 +72,9 @@ class EmbeddedProvider:
 
     def __init__(self, http: Http, base_url: str = "", *, window_tokens: int = EmbeddedSettings().batch_tokens) -> None:
         self._http = http
+        self._openai = OpenAiProvider(http, "llamacpp")
         self._base_url = base_url
+        self._accounts: dict[str, Account] = {}
         self._window_tokens = window_tokens
         self._scorer = LabelScorer()
 
@@ -86,8 +89,9 @@ class EmbeddedProvider:
             yield await self._label(call, call.output, upstream.post)
             return
         prompt = _prompt(call)
+        tokens = read_tokens(await upstream.post(TOKENIZE, tokens_body(prompt.text, begin=True)))
         body = completion_body(
-            read_tokens(await upstream.post(TOKENIZE, tokens_body(prompt.text, begin=True))),
+            tokens,
             call.parameters,
             stop=prompt.stop,
             output=call.output if isinstance(call.output, JsonOutput) else None,
@@ -96,35 +100,11 @@ class EmbeddedProvider:
             extra=call.extra_body,
         )
         text = _Text(begun=bool(call.prefill))
-        if not call.stream:
-            chunk = text.trimmed(read_completion(await upstream.post(COMPLETIONS, body)))
-            yield chunk
-            return
-        response = await upstream.open(COMPLETIONS, body, stream=True)
-        try:
-            events = SseSplitter()
-            if call.wake is not None:
-                call.wake.by(response.wake)
-            while True:
-                try:
-                    data = await response.read()
-                except Woken:
-                    yield Chunk()
-                    continue
-                chunk = Chunk()
-                for payload in events.feed(data) if data else events.finish():
-                    if payload != _END:
-                        _add(chunk, text.trimmed(read_completion(_decoded(payload))))
-                if chunk.tokens:
-                    response.progress()
-                if chunk.parts or chunk.logprobs or chunk.finish_reason is not None:
-                    yield chunk
-                if chunk.finish_reason is not None:
-                    return
-                if not data:
-                    raise cut()
-        finally:
-            response.close()
+        spoken = replace(call, account=upstream.account, timeouts=upstream.left())
+        async with aclosing(self._openai.stream(spoken, OpenAiRequest(path=COMPLETIONS, body=body))) as chunks:
+            async for chunk in chunks:
+                text.trim(chunk)
+                yield chunk
 
     async def embed(self, call: EmbedCall) -> EmbedResult:
         """Give one vector an input; a text longer than a window is the mean of its windows.
@@ -132,21 +112,20 @@ class EmbeddedProvider:
         Raises:
             ProviderFailure: as `stream`.
         """
-        post = self._upstream(call.account, call.timeouts, stream=False).post
+        upstream = self._upstream(call.account, call.timeouts, stream=False)
         cuts = [
-            windows(read_tokens(await post(TOKENIZE, tokens_body(text, begin=True))), self._window_tokens)
+            windows(read_tokens(await upstream.post(TOKENIZE, tokens_body(text, begin=True))), self._window_tokens)
             for text in call.inputs
         ]
         rows = [row for cut in cuts for row in cut]
-        found, used = read_embeddings(await post(EMBEDDINGS, embeddings_body(rows)))
-        if len(found) != len(rows):
-            raise malformed(f"the embedded model gave {len(found)} vectors for {len(rows)} texts")
+        body = await self._openai.post(upstream.account, upstream.left(), EMBEDDINGS, encoded(embeddings_body(rows)))
+        found, usage = read_vectors(body, len(rows))
         vectors: list[tuple[float, ...]] = []
         at = 0
         for pieces in cuts:
             vectors.append(pooled(found[at : at + len(pieces)], [len(piece) for piece in pieces]))
             at += len(pieces)
-        return EmbedResult(vectors=tuple(vectors), usage=Usage(input_tokens=used))
+        return EmbedResult(vectors=tuple(vectors), usage=usage)
 
     async def aclose(self) -> None:
         """Do nothing: the connections are their owner's."""
@@ -155,7 +134,9 @@ class EmbeddedProvider:
         base_url = self._base_url or account.base_url
         if not base_url:
             raise ProviderFailure(FailureKind.CONNECTION, "the embedded model is not running")
-        return _Upstream(self._http, base_url, timeouts, stream=stream)
+        if (kept := self._accounts.get(base_url)) is None:
+            kept = self._accounts[base_url] = Account(name=account.name, base_url=base_url, headers=HEADERS)
+        return _Upstream(self._http, kept, timeouts, stream=stream)
 
     async def _label(self, call: ProviderCall, output: LabelOutput, post: Post) -> Chunk:
         prompting = Prompting.from_options(call.model.options)
@@ -180,13 +161,14 @@ class _Upstream:
     """The requests of one call, which keep its timeouts together: one call takes up to hundreds of them.
 
     Args:
+        account: where the model is.
         stream: the first token is due within `first_token_s` of now; else the whole answer within `total_s`.
     """
 
-    def __init__(self, http: Http, base_url: str, timeouts: Timeouts, *, stream: bool) -> None:
+    def __init__(self, http: Http, account: Account, timeouts: Timeouts, *, stream: bool) -> None:
+        self.account = account
         self._http = http
-        self._base_url = base_url
-        self._socket = Path(base_url.removeprefix("unix://"))
+        self._socket = Path(account.base_url.removeprefix("unix://"))
         self._timeouts = timeouts
         self._stream = stream
         self._began = anyio.current_time()
@@ -197,10 +179,23 @@ class _Upstream:
         Raises:
             ProviderFailure: as `EmbeddedProvider.stream`.
         """
+        content = encoded(body)
         try:
-            response = await self.open(path, body, stream=False)
+            if not _is_there(self._socket):  # it is starting, or starting again
+                await self._until_started()
             try:
-                return _decoded(await response.read_all())
+                response = await self._send(path, content)
+            except ProviderFailure as failure:
+                # It died a moment ago, and its socket has not been taken away yet.
+                if not _is_harmless(path, failure):
+                    raise
+                await self._until_started()
+                response = await self._send(path, content)
+            try:
+                answer = _decoded(await response.read_all())
+                if response.status != HTTPStatus.OK:
+                    raise read_failure(response.status, answer)
+                return answer
             finally:
                 response.close()
         except ProviderFailure as failure:
@@ -210,51 +205,7 @@ class _Upstream:
             kind = FailureKind.FIRST_TOKEN_TIMEOUT if self._stream else FailureKind.TOTAL_TIMEOUT
             raise ProviderFailure(kind, f"the embedded model did not answer within {due_s:g} s") from failure
 
-    async def open(self, path: str, body: dict[str, Any], *, stream: bool) -> HttpResponse:
-        """Send a body; only a success comes back.
-
-        Raises:
-            ProviderFailure: as `EmbeddedProvider.stream`.
-        """
-        content = encoded(body)
-        if not _is_there(self._socket):  # it is starting, or starting again
-            await self._until_started()
-        try:
-            response = await self._send(path, content, stream=stream)
-        except ProviderFailure as failure:
-            # It died a moment ago, and its socket has not been taken away yet.
-            if not _is_harmless(path, failure):
-                raise
-            await self._until_started()
-            response = await self._send(path, content, stream=stream)
-        if response.status == HTTPStatus.OK:
-            return response
-        try:
-            raise read_failure(response.status, _decoded(await response.read_all()))
-        finally:
-            response.close()
-
-    async def _send(self, path: str, body: bytes, *, stream: bool) -> HttpResponse:
-        return await self._http.open(
-            url=f"{self._base_url}{path}",
-            headers=HEADERS,
-            body=body,
-            timeouts=self._left(preparing=self._stream and not stream),
-            stream=stream,
-        )
-
-    async def _until_started(self) -> None:
-        with anyio.move_on_after(self._left().first_token_s):
-            try:
-                await until_started(self._socket)
-            except EmbeddedModelError as error:
-                raise ProviderFailure(FailureKind.CONNECTION, error.message) from error
-            return
-        waited_s = self._timeouts.first_token_s
-        detail = f"the embedded model did not start within {waited_s:g} s; `gearshift status` shows why"
-        raise ProviderFailure(FailureKind.CONNECT_TIMEOUT, detail)
-
-    def _left(self, *, preparing: bool = False) -> Timeouts:
+    def left(self, *, preparing: bool = False) -> Timeouts:
         """Give what is left of the call's timeouts; what prepares a stream has only the time to its first token."""
         gone_s, whole = anyio.current_time() - self._began, self._timeouts
         first_s, total_s = (max(_LEAST_S, each - gone_s) for each in (whole.first_token_s, whole.total_s))
@@ -265,6 +216,26 @@ class _Upstream:
             total_s=min(first_s, total_s) if preparing else total_s,
         )
 
+    async def _send(self, path: str, body: bytes) -> HttpResponse:
+        return await self._http.open(
+            url=f"{self.account.base_url}{path}",
+            headers=HEADERS,
+            body=body,
+            timeouts=self.left(preparing=self._stream),
+            stream=False,
+        )
+
+    async def _until_started(self) -> None:
+        with anyio.move_on_after(self.left().first_token_s):
+            try:
+                await until_started(self._socket)
+            except EmbeddedModelError as error:
+                raise ProviderFailure(FailureKind.CONNECTION, error.message) from error
+            return
+        waited_s = self._timeouts.first_token_s
+        detail = f"the embedded model did not start within {waited_s:g} s; `gearshift status` shows why"
+        raise ProviderFailure(FailureKind.CONNECT_TIMEOUT, detail)
+
 
 class _Text:
     """Takes the white space off an answer's beginning: a base model writes the space that belongs to its first word."""
@@ -272,13 +243,12 @@ class _Text:
     def __init__(self, *, begun: bool) -> None:
         self._begun = begun
 
-    def trimmed(self, chunk: Chunk) -> Chunk:
+    def trim(self, chunk: Chunk) -> None:
         for index, part in enumerate(chunk.parts):
             if not self._begun and isinstance(part, TextDelta):
                 chunk.parts[index] = TextDelta(part.text.lstrip())
                 self._begun = bool(part.text.strip())
         chunk.parts = [part for part in chunk.parts if not isinstance(part, TextDelta) or part.text]
-        return chunk
 
 
 def _prompt(call: ProviderCall) -> TextPrompt:
@@ -298,14 +268,6 @@ def _prompt(call: ProviderCall) -> TextPrompt:
 
 def _system(call: ProviderCall) -> str:
     return "\n\n".join(part for part in (call.system_static, call.system_dynamic) if part)
-
-
-def _add(whole: Chunk, piece: Chunk) -> None:
-    whole.parts += piece.parts
-    whole.logprobs += piece.logprobs
-    whole.tokens += piece.tokens
-    whole.usage = piece.usage or whole.usage
-    whole.finish_reason = piece.finish_reason or whole.finish_reason
 
 
 def _decoded(data: bytes) -> Mapping[str, Any]:

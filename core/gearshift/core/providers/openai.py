@@ -13,11 +13,12 @@ from gearshift.core.failures import ProviderFailure
 from gearshift.core.http import Http, HttpResponse, Sender, Woken
 from gearshift.core.provider import Account, Chunk, EmbedCall, EmbedResult, ProviderCall, Timeouts
 from gearshift.core.providers._incoming import is_answer, require_answer
-from gearshift.core.providers._openai_answer import AnswerFold, kind_of_error, vectors
+from gearshift.core.providers._openai_answer import AnswerFold, kind_of_error, room_of_error, vectors
 from gearshift.core.providers._openai_dialects import DIALECTS, Dialect
-from gearshift.core.providers._openai_request import chat_request, embed_request
+from gearshift.core.providers._openai_request import OpenAiRequest, chat_request, embed_request
 from gearshift.core.providers._outgoing import encoded, headers_of
 from gearshift.core.providers._wire import SseSplitter, failure, is_json, retry_after_s
+from gearshift.core.words import FailureKind
 
 _SENDERS = 256
 """Most heads of requests that are kept."""
@@ -42,9 +43,15 @@ class OpenAiProvider:
         self._dialect: Dialect = DIALECTS[name]
         self._senders: dict[tuple[str, str, bool], tuple[Account, Sender]] = {}
 
-    async def stream(self, call: ProviderCall) -> AsyncGenerator[Chunk]:
-        """Give the answer, one chunk an upstream read; a unary call gives one."""
-        request = chat_request(call, self._dialect)
+    async def stream(self, call: ProviderCall, request: OpenAiRequest | None = None) -> AsyncGenerator[Chunk]:
+        """Give the answer, one chunk an upstream read; a unary call gives one.
+
+        Args:
+            call: what is asked.
+            request: its body, where the caller knows the model better than `chat_request` does.
+        """
+        if request is None:
+            request = chat_request(call, self._dialect)
         fold, notes = self._fold(call), tuple(request.notes)
         body = encoded(request.body)
         response = await self._http.send(self._sender(call.account, request.path, call.stream), body, call.timeouts)
@@ -189,4 +196,7 @@ def _url(base_url: str, path: str) -> str:
 
 def _failure_of(status: int, headers: Mapping[str, str], body: bytes) -> ProviderFailure:
     """Give the failure that an error answer means."""
-    return failure(kind_of_error(status, body), status=status, retry_after_s=retry_after_s(headers, now=time.time()))
+    failed = failure(kind_of_error(status, body), status=status, retry_after_s=retry_after_s(headers, now=time.time()))
+    if failed.kind is FailureKind.CONTEXT_LENGTH and (room := room_of_error(body)):
+        failed = ProviderFailure(failed.kind, failed.detail + room, status=status)
+    return failed
