@@ -439,7 +439,8 @@ async def running_calls(model: EmbeddedModel) -> int:
     watch = Watch(lambda: [pressure])
     async with watch.running():
         await watch.look(patience_s=BOUND_S)
-    return pressure.reading.running
+    assert pressure.error == ""
+    return pressure.reading.running or 0
 
 
 async def until(condition: Callable[[], bool]) -> None:
