@@ -243,3 +243,5 @@ class CostGroup(WordEnum):
     CHAIN = 9
     OUTCOME = 10
     USAGE_SOURCE = 11
+    REASON = 12
+    HOUR = 13

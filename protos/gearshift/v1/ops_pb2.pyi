@@ -80,6 +80,10 @@ class _CostGroupEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CostGroup.V
     """By how attempts ended."""
     COST_GROUP_USAGE_SOURCE: _CostGroup.ValueType  # 11
     """By how far the token counts can be trusted."""
+    COST_GROUP_REASON: _CostGroup.ValueType  # 12
+    """By why attempts were left, one word: how they failed, or the gate that they did not pass; empty for accepted ones."""
+    COST_GROUP_HOUR: _CostGroup.ValueType  # 13
+    """By UTC hour, such as "2026-11-23T14"."""
 
 class CostGroup(_CostGroup, metaclass=_CostGroupEnumTypeWrapper):
     """CostGroup is what a cost report is grouped by."""
@@ -108,6 +112,10 @@ COST_GROUP_OUTCOME: CostGroup.ValueType  # 10
 """By how attempts ended."""
 COST_GROUP_USAGE_SOURCE: CostGroup.ValueType  # 11
 """By how far the token counts can be trusted."""
+COST_GROUP_REASON: CostGroup.ValueType  # 12
+"""By why attempts were left, one word: how they failed, or the gate that they did not pass; empty for accepted ones."""
+COST_GROUP_HOUR: CostGroup.ValueType  # 13
+"""By UTC hour, such as "2026-11-23T14"."""
 Global___CostGroup: _TypeAlias = CostGroup  # noqa: Y015
 
 @_typing.final
@@ -1323,3 +1331,331 @@ class WatchAttemptsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchAttemptsResponse: _TypeAlias = WatchAttemptsResponse  # noqa: Y015
+
+@_typing.final
+class ListAttemptsRequest(_message.Message):
+    """ListAttemptsRequest chooses recorded attempts; an empty field chooses all."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Optional. Only this request."""
+    tenant: _builtins.str
+    """Optional. Only this tenant."""
+    task_id: _builtins.str
+    """Optional. Only this task."""
+    provider: _builtins.str
+    """Optional. Only this provider."""
+    model: _builtins.str
+    """Optional. Only this model."""
+    outcome: _answer_pb2.AttemptOutcome.ValueType
+    """Optional. Only attempts that ended so; unset is all."""
+    text: _builtins.str
+    """Optional. Attempts whose request id, task id, model, failure or reason begins with it, at most 200 characters."""
+    page_size: _builtins.int
+    """Optional. Attempts in one response, 1 to 1000; 0 is 100."""
+    page_token: _builtins.str
+    """Optional. Where to go on, as the last response said; empty is the start."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Optional. Attempts that started at or after it; unset is the first."""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """Optional. Attempts that started before it; unset is now."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+        task_id: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        model: _builtins.str = ...,
+        outcome: _answer_pb2.AttemptOutcome.ValueType = ...,
+        text: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "outcome", b"outcome", "page_size", b"page_size", "page_token", b"page_token", "provider", b"provider", "request_id", b"request_id", "since", b"since", "task_id", b"task_id", "tenant", b"tenant", "text", b"text", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAttemptsRequest: _TypeAlias = ListAttemptsRequest  # noqa: Y015
+
+@_typing.final
+class RecordedAttempt(_message.Message):
+    """RecordedAttempt is one row of the ledger."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    TASK_TYPE_FIELD_NUMBER: _builtins.int
+    CHAIN_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SERVED_FIELD_NUMBER: _builtins.int
+    STREAM_FIELD_NUMBER: _builtins.int
+    STARTED_AT_FIELD_NUMBER: _builtins.int
+    STRONGEST_USD_FIELD_NUMBER: _builtins.int
+    CONFIG_REVISION_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Output only. The request."""
+    tenant: _builtins.str
+    """Output only. The tenant."""
+    task_id: _builtins.str
+    """Output only. The task."""
+    task_type: _task_pb2.TaskType.ValueType
+    """Output only. The task's type."""
+    chain: _builtins.str
+    """Output only. The chain."""
+    reason: _builtins.str
+    """Output only. Why it was left, one word: how it failed, or the gate that it did not pass; empty when accepted."""
+    served: _builtins.bool
+    """Output only. Whether its answer was served."""
+    stream: _builtins.bool
+    """Output only. Whether the answer was streamed."""
+    strongest_usd: _builtins.str
+    """Output only. What its usage would have cost on the chain's strongest model, USD, a decimal; empty when unknown."""
+    config_revision: _builtins.str
+    """Output only. Revision of the configuration that was in force."""
+    @_builtins.property
+    def attempt(self) -> _answer_pb2.Attempt:
+        """Output only. The attempt; its stage's capability and label, and details, are not recorded."""
+
+    @_builtins.property
+    def started_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it started."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+        task_id: _builtins.str = ...,
+        task_type: _task_pb2.TaskType.ValueType = ...,
+        chain: _builtins.str = ...,
+        attempt: _answer_pb2.Attempt | None = ...,
+        reason: _builtins.str = ...,
+        served: _builtins.bool = ...,
+        stream: _builtins.bool = ...,
+        started_at: _timestamp_pb2.Timestamp | None = ...,
+        strongest_usd: _builtins.str = ...,
+        config_revision: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "started_at", b"started_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "chain", b"chain", "config_revision", b"config_revision", "reason", b"reason", "request_id", b"request_id", "served", b"served", "started_at", b"started_at", "stream", b"stream", "strongest_usd", b"strongest_usd", "task_id", b"task_id", "task_type", b"task_type", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordedAttempt: _TypeAlias = RecordedAttempt  # noqa: Y015
+
+@_typing.final
+class ListAttemptsResponse(_message.Message):
+    """ListAttemptsResponse gives recorded attempts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Output only. Where to go on; empty at the end."""
+    pending: _builtins.int
+    """Output only. Rows that had not reached the store."""
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecordedAttempt]:
+        """Output only. The latest first."""
+
+    def __init__(
+        self,
+        *,
+        attempts: _abc.Iterable[Global___RecordedAttempt] | None = ...,
+        next_page_token: _builtins.str = ...,
+        pending: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "next_page_token", b"next_page_token", "pending", b"pending"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAttemptsResponse: _TypeAlias = ListAttemptsResponse  # noqa: Y015
+
+@_typing.final
+class GetTrafficRequest(_message.Message):
+    """GetTrafficRequest asks for calls over time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    STEP_SECONDS_FIELD_NUMBER: _builtins.int
+    GROUP_BY_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    step_seconds: _builtins.float
+    """Optional. Length of one point, seconds, at least 1, so that there are at most 2000 points; 0 is a minute, or longer
+    where that would be more than 240 points.
+    """
+    group_by: Global___CostGroup.ValueType
+    """Optional. One line for each: COST_GROUP_TASK or COST_GROUP_TENANT; unset is one line for all."""
+    tenant: _builtins.str
+    """Optional. Only this tenant."""
+    task_id: _builtins.str
+    """Optional. Only this task."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Optional. Calls that began at or after it; unset is an hour before `until`."""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """Optional. Calls that began before it; unset is now."""
+
+    def __init__(
+        self,
+        *,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        step_seconds: _builtins.float = ...,
+        group_by: Global___CostGroup.ValueType = ...,
+        tenant: _builtins.str = ...,
+        task_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_by", b"group_by", "since", b"since", "step_seconds", b"step_seconds", "task_id", b"task_id", "tenant", b"tenant", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTrafficRequest: _TypeAlias = GetTrafficRequest  # noqa: Y015
+
+@_typing.final
+class TrafficPoint(_message.Message):
+    """TrafficPoint is the calls that began within one step."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
+    UNSERVED_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    P50_MS_FIELD_NUMBER: _builtins.int
+    P95_MS_FIELD_NUMBER: _builtins.int
+    FIRST_TOKEN_P50_MS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    COST_USD_FIELD_NUMBER: _builtins.int
+    SAVED_USD_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """Output only. The task or tenant; empty when there is one line."""
+    calls: _builtins.int
+    """Output only. Calls."""
+    unserved: _builtins.int
+    """Output only. Calls without an attempt whose answer was served."""
+    attempts: _builtins.int
+    """Output only. Upstream calls of them all."""
+    p50_ms: _builtins.float
+    """Output only. Median time from a call's first attempt to its last one's end, milliseconds, off by at most an eighth."""
+    p95_ms: _builtins.float
+    """Output only. The time that 95 of 100 calls stayed within, milliseconds, off by at most an eighth."""
+    first_token_p50_ms: _builtins.float
+    """Output only. Median time to the served attempt's first token, milliseconds; unset when none is known."""
+    tokens: _builtins.int
+    """Output only. Tokens of all attempts, input and output."""
+    cost_usd: _builtins.str
+    """Output only. Cost of all attempts of known price, USD, a decimal."""
+    saved_usd: _builtins.str
+    """Output only. What the served answers would have cost on the chains' strongest models, less what the same calls cost,
+    USD; negative is a loss, empty is unknown.
+    """
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When the step began."""
+
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        calls: _builtins.int = ...,
+        unserved: _builtins.int = ...,
+        attempts: _builtins.int = ...,
+        p50_ms: _builtins.float = ...,
+        p95_ms: _builtins.float = ...,
+        first_token_p50_ms: _builtins.float | None = ...,
+        tokens: _builtins.int = ...,
+        cost_usd: _builtins.str = ...,
+        saved_usd: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_first_token_p50_ms", b"_first_token_p50_ms", "at", b"at", "first_token_p50_ms", b"first_token_p50_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_token_p50_ms", b"_first_token_p50_ms", "at", b"at", "attempts", b"attempts", "calls", b"calls", "cost_usd", b"cost_usd", "first_token_p50_ms", b"first_token_p50_ms", "key", b"key", "p50_ms", b"p50_ms", "p95_ms", b"p95_ms", "saved_usd", b"saved_usd", "tokens", b"tokens", "unserved", b"unserved"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__first_token_p50_ms: _TypeAlias = _typing.Literal["first_token_p50_ms"]  # noqa: Y015
+    _WhichOneofArgType__first_token_p50_ms: _TypeAlias = _typing.Literal["_first_token_p50_ms", b"_first_token_p50_ms"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__first_token_p50_ms) -> _WhichOneofReturnType__first_token_p50_ms | None: ...
+
+Global___TrafficPoint: _TypeAlias = TrafficPoint  # noqa: Y015
+
+@_typing.final
+class GetTrafficResponse(_message.Message):
+    """GetTrafficResponse gives calls over time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POINTS_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    STEP_SECONDS_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
+    step_seconds: _builtins.float
+    """Output only. Length of one step, seconds."""
+    pending: _builtins.int
+    """Output only. Rows that had not reached the store."""
+    @_builtins.property
+    def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrafficPoint]:
+        """Output only. Steps with a call, by key and time."""
+
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When the first step begins."""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When the last step ends."""
+
+    def __init__(
+        self,
+        *,
+        points: _abc.Iterable[Global___TrafficPoint] | None = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        step_seconds: _builtins.float = ...,
+        pending: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pending", b"pending", "points", b"points", "since", b"since", "step_seconds", b"step_seconds", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTrafficResponse: _TypeAlias = GetTrafficResponse  # noqa: Y015

@@ -75,6 +75,16 @@ class OpsServiceStub:
                 request_serializer=gearshift_dot_v1_dot_ops__pb2.WatchAttemptsRequest.SerializeToString,
                 response_deserializer=gearshift_dot_v1_dot_ops__pb2.WatchAttemptsResponse.FromString,
                 _registered_method=True)
+        self.ListAttempts = channel.unary_unary(
+                '/gearshift.v1.OpsService/ListAttempts',
+                request_serializer=gearshift_dot_v1_dot_ops__pb2.ListAttemptsRequest.SerializeToString,
+                response_deserializer=gearshift_dot_v1_dot_ops__pb2.ListAttemptsResponse.FromString,
+                _registered_method=True)
+        self.GetTraffic = channel.unary_unary(
+                '/gearshift.v1.OpsService/GetTraffic',
+                request_serializer=gearshift_dot_v1_dot_ops__pb2.GetTrafficRequest.SerializeToString,
+                response_deserializer=gearshift_dot_v1_dot_ops__pb2.GetTrafficResponse.FromString,
+                _registered_method=True)
 
 
 class OpsServiceServicer:
@@ -137,6 +147,20 @@ class OpsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAttempts(self, request, context):
+        """ListAttempts finds recorded attempts in the ledger, the latest first; those of one request are its whole way.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTraffic(self, request, context):
+        """GetTraffic gives calls over time from the ledger: how many, how long they took, what they cost and saved.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OpsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -179,6 +203,16 @@ def add_OpsServiceServicer_to_server(servicer, server):
                     servicer.WatchAttempts,
                     request_deserializer=gearshift_dot_v1_dot_ops__pb2.WatchAttemptsRequest.FromString,
                     response_serializer=gearshift_dot_v1_dot_ops__pb2.WatchAttemptsResponse.SerializeToString,
+            ),
+            'ListAttempts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAttempts,
+                    request_deserializer=gearshift_dot_v1_dot_ops__pb2.ListAttemptsRequest.FromString,
+                    response_serializer=gearshift_dot_v1_dot_ops__pb2.ListAttemptsResponse.SerializeToString,
+            ),
+            'GetTraffic': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTraffic,
+                    request_deserializer=gearshift_dot_v1_dot_ops__pb2.GetTrafficRequest.FromString,
+                    response_serializer=gearshift_dot_v1_dot_ops__pb2.GetTrafficResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -398,6 +432,60 @@ class OpsService:
             '/gearshift.v1.OpsService/WatchAttempts',
             gearshift_dot_v1_dot_ops__pb2.WatchAttemptsRequest.SerializeToString,
             gearshift_dot_v1_dot_ops__pb2.WatchAttemptsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAttempts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gearshift.v1.OpsService/ListAttempts',
+            gearshift_dot_v1_dot_ops__pb2.ListAttemptsRequest.SerializeToString,
+            gearshift_dot_v1_dot_ops__pb2.ListAttemptsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTraffic(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gearshift.v1.OpsService/GetTraffic',
+            gearshift_dot_v1_dot_ops__pb2.GetTrafficRequest.SerializeToString,
+            gearshift_dot_v1_dot_ops__pb2.GetTrafficResponse.FromString,
             options,
             channel_credentials,
             insecure,

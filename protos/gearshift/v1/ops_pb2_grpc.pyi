@@ -49,6 +49,10 @@ class OpsServiceStub:
     """Reload reads the configuration again; an invalid one changes nothing."""
     WatchAttempts: _grpc.UnaryStreamMultiCallable[_ops_pb2.WatchAttemptsRequest, _ops_pb2.WatchAttemptsResponse]
     """WatchAttempts sends attempts as they end, until the caller leaves."""
+    ListAttempts: _grpc.UnaryUnaryMultiCallable[_ops_pb2.ListAttemptsRequest, _ops_pb2.ListAttemptsResponse]
+    """ListAttempts finds recorded attempts in the ledger, the latest first; those of one request are its whole way."""
+    GetTraffic: _grpc.UnaryUnaryMultiCallable[_ops_pb2.GetTrafficRequest, _ops_pb2.GetTrafficResponse]
+    """GetTraffic gives calls over time from the ledger: how many, how long they took, what they cost and saved."""
 
 @_typing.type_check_only
 class OpsServiceAsyncStub(OpsServiceStub):
@@ -71,6 +75,10 @@ class OpsServiceAsyncStub(OpsServiceStub):
     """Reload reads the configuration again; an invalid one changes nothing."""
     WatchAttempts: _aio.UnaryStreamMultiCallable[_ops_pb2.WatchAttemptsRequest, _ops_pb2.WatchAttemptsResponse]  # type: ignore[assignment]
     """WatchAttempts sends attempts as they end, until the caller leaves."""
+    ListAttempts: _aio.UnaryUnaryMultiCallable[_ops_pb2.ListAttemptsRequest, _ops_pb2.ListAttemptsResponse]  # type: ignore[assignment]
+    """ListAttempts finds recorded attempts in the ledger, the latest first; those of one request are its whole way."""
+    GetTraffic: _aio.UnaryUnaryMultiCallable[_ops_pb2.GetTrafficRequest, _ops_pb2.GetTrafficResponse]  # type: ignore[assignment]
+    """GetTraffic gives calls over time from the ledger: how many, how long they took, what they cost and saved."""
 
 class OpsServiceServicer(metaclass=_abc_1.ABCMeta):
     """OpsService shows and steers a running service. It needs a key with the role `ops` where keys are configured."""
@@ -138,5 +146,21 @@ class OpsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_ops_pb2.WatchAttemptsResponse], _abc.AsyncIterator[_ops_pb2.WatchAttemptsResponse]]:
         """WatchAttempts sends attempts as they end, until the caller leaves."""
+
+    @_abc_1.abstractmethod
+    def ListAttempts(
+        self,
+        request: _ops_pb2.ListAttemptsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ops_pb2.ListAttemptsResponse, _abc.Awaitable[_ops_pb2.ListAttemptsResponse]]:
+        """ListAttempts finds recorded attempts in the ledger, the latest first; those of one request are its whole way."""
+
+    @_abc_1.abstractmethod
+    def GetTraffic(
+        self,
+        request: _ops_pb2.GetTrafficRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ops_pb2.GetTrafficResponse, _abc.Awaitable[_ops_pb2.GetTrafficResponse]]:
+        """GetTraffic gives calls over time from the ledger: how many, how long they took, what they cost and saved."""
 
 def add_OpsServiceServicer_to_server(servicer: OpsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

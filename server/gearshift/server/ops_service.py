@@ -22,6 +22,14 @@ from gearshift.core.shared.buckets import SharedBucket, SharedBudget
 from gearshift.core.words import CostGroup
 from gearshift.server.access import require_ops
 from gearshift.server.own_machines import OwnMachines, pressure_to_wire
+from gearshift.server.recorded import (
+    attempts_page,
+    attempts_query,
+    page_size,
+    seconds,
+    traffic_answer,
+    traffic_query,
+)
 from gearshift.server.router_service import Running
 from gearshift.server.trail import Seen, Trail
 from gearshift.server.wire import attempt_to_wire, money, stage_to_wire, usage_to_wire
@@ -29,7 +37,6 @@ from gearshift.v1 import ops_pb2, ops_pb2_grpc, task_pb2
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 PAGE = 100
 LARGEST_PAGE = 1000
 _PAGE_TOKEN = re.compile(r"[0-9]{0,12}")
@@ -173,8 +180,8 @@ class OpsService(ops_pb2_grpc.OpsServiceServicer):
         report = await self._operated.ledger.report(
             CostQuery(
                 group_by=tuple(groups) or (CostGroup.TASK,),
-                since=_seconds(request.since, "since") if request.HasField("since") else None,
-                until=_seconds(request.until, "until") if request.HasField("until") else None,
+                since=seconds(request.since, "since") if request.HasField("since") else None,
+                until=seconds(request.until, "until") if request.HasField("until") else None,
                 tenant=request.tenant or None,
                 task_id=request.task_id or None,
                 provider=request.provider or None,
@@ -184,6 +191,21 @@ class OpsService(ops_pb2_grpc.OpsServiceServicer):
             )
         )
         return _report(report)
+
+    async def ListAttempts(
+        self, request: ops_pb2.ListAttemptsRequest, context: Context
+    ) -> ops_pb2.ListAttemptsResponse:
+        """Find recorded attempts."""
+        self._check(context)
+        ledger = self._operated.ledger
+        found = await ledger.attempts(attempts_query(request))
+        return attempts_page(found, page_size(request), ledger.status().pending)
+
+    async def GetTraffic(self, request: ops_pb2.GetTrafficRequest, context: Context) -> ops_pb2.GetTrafficResponse:
+        """Give calls over time."""
+        self._check(context)
+        ledger, query = self._operated.ledger, traffic_query(request, time.time())
+        return traffic_answer(query, await ledger.traffic(query), ledger.status().pending)
 
     async def Reload(self, request: ops_pb2.ReloadRequest, context: Context) -> ops_pb2.ReloadResponse:
         """Read the configuration again."""
@@ -272,12 +294,6 @@ def _stage_status(guard: Guard, now: float) -> ops_pb2.StageStatus:
         pressure=pressure_to_wire(guard.pressure, now) if guard.pressure is not None else None,
         parallelism=(guard.machine.parallelism(now) or 0.0) if guard.machine is not None else 0.0,
     )
-
-
-def _seconds(stamp: Timestamp, field: str) -> float:
-    if not (_FIRST_SECOND <= stamp.seconds <= _LAST_SECOND and 0 <= stamp.nanos < 1_000_000_000):
-        raise invalid(field, "must be a time between the years 1 and 9999")
-    return stamp.seconds + stamp.nanos / 1e9
 
 
 def _report(report: CostReport) -> ops_pb2.GetCostReportResponse:

@@ -10,7 +10,7 @@ from gearshift.clients._transport.aio import ServerStream, unary
 from gearshift.clients.aio.connection import Connection
 from gearshift.clients.aio.streams import AttemptWatch
 from gearshift.clients.context import Context
-from gearshift.v1 import ops_pb2
+from gearshift.v1 import answer_pb2, ops_pb2
 from gearshift.v1.ops_pb2_grpc import OpsServiceStub
 
 if TYPE_CHECKING:
@@ -29,7 +29,11 @@ CostGroupName = Literal[
     "chain",
     "outcome",
     "usage_source",
+    "reason",
+    "hour",
 ]
+TrafficGroupName = Literal["", "task", "tenant"]
+AttemptOutcomeName = Literal["", "accepted", "poor", "failed", "cancelled", "stopped"]
 
 
 class OpsClient:
@@ -113,12 +117,65 @@ class OpsClient:
             model=model,
             repriced=repriced,
         )
-        for point, time in ((request.since, since), (request.until, until)):
-            if time is not None:
-                if time.tzinfo is None:
-                    raise ValueError("a time needs a zone, such as datetime.UTC")
-                point.FromDatetime(time)
+        _set_period(request, since, until)
         return await unary(self._ops().GetCostReport, request, ctx, self._connection.settings)
+
+    async def list_attempts(
+        self,
+        ctx: Context,
+        *,
+        request_id: str = "",
+        tenant: str = "",
+        task_id: str = "",
+        provider: str = "",
+        model: str = "",
+        outcome: AttemptOutcomeName = "",
+        text: str = "",
+        since: datetime.datetime | None = None,
+        until: datetime.datetime | None = None,
+        page_size: int = 0,
+        page_token: str = "",
+    ) -> ops_pb2.ListAttemptsResponse:
+        """Find recorded attempts, the latest first, one page (1 to 1000; 0 is 100); times need a zone.
+
+        Args:
+            ctx: its deadline and cancellation.
+            text: what the request id, task id, model, failure or reason begins with.
+        """
+        request = ops_pb2.ListAttemptsRequest(
+            request_id=request_id,
+            tenant=tenant,
+            task_id=task_id,
+            provider=provider,
+            model=model,
+            outcome=answer_pb2.AttemptOutcome.Value(f"ATTEMPT_OUTCOME_{outcome.upper() or 'UNSPECIFIED'}"),
+            text=text,
+            page_size=page_size,
+            page_token=page_token,
+        )
+        _set_period(request, since, until)
+        return await unary(self._ops().ListAttempts, request, ctx, self._connection.settings)
+
+    async def get_traffic(
+        self,
+        ctx: Context,
+        *,
+        since: datetime.datetime | None = None,
+        until: datetime.datetime | None = None,
+        step_seconds: float = 0.0,
+        group_by: TrafficGroupName = "",
+        tenant: str = "",
+        task_id: str = "",
+    ) -> ops_pb2.GetTrafficResponse:
+        """Give calls over time, the last hour by minutes when nothing is said; times need a zone."""
+        request = ops_pb2.GetTrafficRequest(
+            step_seconds=step_seconds,
+            group_by=ops_pb2.CostGroup.Value(f"COST_GROUP_{group_by.upper() or 'UNSPECIFIED'}"),
+            tenant=tenant,
+            task_id=task_id,
+        )
+        _set_period(request, since, until)
+        return await unary(self._ops().GetTraffic, request, ctx, self._connection.settings)
 
     async def reload(self, ctx: Context) -> ops_pb2.ReloadResponse:
         """Have the configuration read again; an invalid one changes nothing and raises."""
@@ -140,3 +197,15 @@ class OpsClient:
 
 def _cache_filter(cache: str, tenant: str, task_id: str, key: str, min_age_seconds: float) -> ops_pb2.CacheFilter:
     return ops_pb2.CacheFilter(cache=cache, tenant=tenant, task_id=task_id, key=key, min_age_seconds=min_age_seconds)
+
+
+def _set_period(
+    request: ops_pb2.GetCostReportRequest | ops_pb2.ListAttemptsRequest | ops_pb2.GetTrafficRequest,
+    since: datetime.datetime | None,
+    until: datetime.datetime | None,
+) -> None:
+    for point, time in ((request.since, since), (request.until, until)):
+        if time is not None:
+            if time.tzinfo is None:
+                raise ValueError("a time needs a zone, such as datetime.UTC")
+            point.FromDatetime(time)

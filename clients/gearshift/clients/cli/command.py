@@ -51,7 +51,8 @@ OPERATIONS: Final = {
     "stages": "the health of each account and model",
     "costs": "what calls cost, from the ledger",
     "cache": "what the caches hold, and how to empty them",
-    "watch": "attempts as they end",
+    "trail": "attempts, recorded or as they end, and one request's whole way",
+    "top": "traffic, cost and the health of stages, live",
     "reload": "have the configuration read again",
 }
 SHELL: Final = {

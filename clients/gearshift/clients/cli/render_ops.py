@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from gearshift.clients.cli.render import fields, milliseconds, money, saving, stage_name, word
 from gearshift.clients.cli.terminal import Palette, safe, table
-from gearshift.v1 import answer_pb2, ops_pb2, task_pb2
+from gearshift.v1 import ops_pb2
 
 
 def status(found: ops_pb2.GetStatusResponse, palette: Palette) -> str:
@@ -155,24 +155,6 @@ def costs(report: ops_pb2.GetCostReportResponse, groups: Sequence[str], palette:
     if report.pending:
         notes.append(f"{report.pending} rows had not reached the ledger")
     return "\n".join([text, *(palette.dim(note) for note in notes)])
-
-
-def watched(one: ops_pb2.WatchAttemptsResponse, palette: Palette) -> str:
-    """Give an attempt that ended, in a line."""
-    made = one.attempt
-    outcome = word(answer_pb2.AttemptOutcome, made.outcome)
-    if made.failure:
-        outcome += f" ({word(answer_pb2.FailureKind, made.failure)})"
-    paint = palette.good if made.outcome == answer_pb2.ATTEMPT_OUTCOME_ACCEPTED else palette.warn
-    ended = one.ended_at.ToDatetime(datetime.UTC) if one.HasField("ended_at") else None
-    missed = palette.warn(f" · {one.missed} missed") if one.missed else ""
-    return (
-        f"{palette.dim(f'{ended:%H:%M:%S}' if ended else '--:--:--')} {safe(one.task_id)} "
-        f"({word(task_pb2.TaskType, one.task_type)}) #{made.number} {stage_name(made.stage)} "
-        f"{word(answer_pb2.AttemptCause, made.cause)} · {paint(outcome)} · "
-        f"{made.usage.input_tokens} → {made.usage.output_tokens} · {milliseconds(made.total_ms)} · "
-        f"{money(made.cost_usd)}{missed}"
-    )
 
 
 def size(amount: int) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Final, TextIO
 
 _ESCAPES: Final = re.compile(r"\x1b\[[0-9;]*m")
+_PLAIN: Final = "\x1b[0m"
 _UNSAFE: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -76,6 +77,22 @@ def rows_of(text: str, columns: int) -> int:
             rows, at = rows + 1, 0
         at = min(columns, at + wide)
     return rows
+
+
+def cut(line: str, columns: int) -> str:
+    """Cut one line after so many columns; its colours end with it."""
+    if width_of(line) <= columns:
+        return line
+    kept, at, is_painted = "", 0, False
+    for part in re.split(r"(\x1b\[[0-9;]*m)", line):
+        if part.startswith("\x1b"):
+            kept, is_painted = kept + part, part != _PLAIN
+            continue
+        for character in part:
+            if at + _columns(character) > columns - 1:
+                return kept + "…" + (_PLAIN if is_painted else "")
+            kept, at = kept + character, at + _columns(character)
+    return kept
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], palette: Palette, *, right: str = "") -> str:

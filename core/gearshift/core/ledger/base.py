@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
+from gearshift.core.ledger.listing import AttemptQuery, RecordedAttempt
 from gearshift.core.ledger.outcomes import JudgedAttempt
 from gearshift.core.ledger.prune import Pruned
 from gearshift.core.ledger.report import CostQuery, CostReport
 from gearshift.core.ledger.row import LedgerRow, MachineTime, OutcomeReport
+from gearshift.core.ledger.traffic import TrafficPoint, TrafficQuery
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +94,25 @@ class Ledger(Protocol):
 
         Raises:
             LedgerError: the store cannot be read.
+
+        """
+        ...
+
+    async def attempts(self, query: AttemptQuery) -> Sequence[RecordedAttempt]:
+        """Give committed attempts, the latest first.
+
+        Raises:
+            LedgerError: the store cannot be read.
+
+        """
+        ...
+
+    async def traffic(self, query: TrafficQuery) -> Sequence[TrafficPoint]:
+        """Give committed calls over time.
+
+        Raises:
+            LedgerError: the store cannot be read.
+            ValueError: the period has too many steps.
 
         """
         ...

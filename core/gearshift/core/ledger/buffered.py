@@ -22,11 +22,13 @@ import anyio
 
 from gearshift.core.errors import LedgerError
 from gearshift.core.ledger.base import LedgerStatus
+from gearshift.core.ledger.listing import AttemptQuery, RecordedAttempt, read_attempts
 from gearshift.core.ledger.outcomes import JudgedAttempt, read_outcomes
 from gearshift.core.ledger.prune import Pruned, prune_some
 from gearshift.core.ledger.report import CostQuery, CostReport, read_report, read_spent
 from gearshift.core.ledger.row import LedgerRow, MachineTime, OutcomeReport
 from gearshift.core.ledger.store import Item, Session, Store
+from gearshift.core.ledger.traffic import TrafficPoint, TrafficQuery, read_traffic
 
 GATHER_S: Final = 0.02
 """Leaves the writer 30 of the 50 ms that a kill may cost, to get a core, the interpreter, and to commit."""
@@ -211,6 +213,25 @@ class BufferedLedger:
         """
         pending = self.status().pending
         return await self._read(lambda session: read_report(session, query, pending=pending))
+
+    async def attempts(self, query: AttemptQuery) -> Sequence[RecordedAttempt]:
+        """Give committed attempts, as `report` does sums.
+
+        Raises:
+            LedgerError: the store cannot be read.
+
+        """
+        return await self._read(lambda session: read_attempts(session, query))
+
+    async def traffic(self, query: TrafficQuery) -> Sequence[TrafficPoint]:
+        """Give committed calls over time, as `report` does sums.
+
+        Raises:
+            LedgerError: the store cannot be read.
+            ValueError: the period has too many steps.
+
+        """
+        return await self._read(lambda session: read_traffic(session, query))
 
     async def spent(
         self, *, since: float, tenant: str | None = None, task_id: str | None = None, until: float | None = None

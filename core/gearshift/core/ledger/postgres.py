@@ -59,6 +59,7 @@ POSTGRES: Final = Dialect(
     stored=lambda usd: usd,
     amount=_usd,
     day=lambda seconds: f"to_char(to_timestamp({seconds}) AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
+    hour=lambda seconds: f"""to_char(to_timestamp({seconds}) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24')""",
     floor=lambda number: f"FLOOR({number})",
     newline="chr(10)",
 )

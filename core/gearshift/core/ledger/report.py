@@ -46,7 +46,7 @@ class CostRow:
 
     Args:
         keys: the values that it is grouped by, in the order of `group_by`; a model is "provider/model", a day
-            "2026-11-23" in UTC.
+            "2026-11-23" and an hour "2026-11-23T14" in UTC; a reason is why an attempt was left, and empty for pruned ones.
         calls: requests with an attempt in it.
         accepted / poor / failed / cancelled / stopped: attempts by how they ended.
         usage: of all its attempts; its source is the least trusted of them.
@@ -163,13 +163,16 @@ def read_spent(
 def _machines(session: Session, query: CostQuery) -> tuple[MachineRow, ...]:
     dialect = session.dialect
     where, values = _where("started_at", {"provider": query.provider}, query)
-    sums = ", ".join(dialect.sums(f"cost_{dialect.money_suffix}"))
+    suffix = dialect.money_suffix
+    paid_column = f"COALESCE(repriced_{suffix}, cost_{suffix})" if query.repriced else f"cost_{suffix}"
+    sums = ", ".join(dialect.sums(paid_column))
     found = session.rows(
         f"SELECT provider, SUM(busy_s), {sums} FROM machine_time{where} GROUP BY provider ORDER BY provider", values
     )
     rows: list[MachineRow] = []
     for provider, busy_s, *money in found:
-        source, its_values = _source(dialect, CostQuery(since=query.since, until=query.until, provider=str(provider)))
+        its = CostQuery(since=query.since, until=query.until, provider=str(provider), repriced=query.repriced)
+        source, its_values = _source(dialect, its)
         (borne,) = session.rows(f"SELECT {', '.join(dialect.sums('cost'))} FROM ({source}) AS one", its_values)
         paid = dialect.money([_number(each) for each in money])
         rows.append(
@@ -200,13 +203,13 @@ def _source(dialect: Dialect, query: CostQuery) -> tuple[str, list[Value]]:
     tokens = ", ".join(TOKEN_COLUMNS)
     request = f"tenant || {dialect.newline} || request_id"
     single = (
-        f"SELECT started_at, {keys}, {tokens}, {request} AS request, 0 AS calls, 1 AS attempts, {cost} AS cost, "
+        f"SELECT started_at, {keys}, reason, {tokens}, {request} AS request, 0 AS calls, 1 AS attempts, {cost} AS cost, "
         f"CASE WHEN {cost} IS NULL THEN 1 ELSE 0 END AS unpriced, CASE WHEN served THEN strongest_{suffix} END AS strongest, "
         f"CASE WHEN served AND strongest_{suffix} IS NOT NULL THEN {cost} END AS compared FROM attempts{where}"
     )
     kind = "repriced" if query.repriced else "cost"
     pruned = (
-        f"SELECT day_at, {keys}, {tokens}, NULL, calls, attempts, {kind}_{suffix}, "
+        f"SELECT day_at, {keys}, '', {tokens}, NULL, calls, attempts, {kind}_{suffix}, "
         f"{'unpriced_repriced' if query.repriced else 'unpriced'}, strongest_{suffix}, "
         f"{'compared_repriced' if query.repriced else 'compared'}_{suffix} FROM daily{daily_where}"
     )
@@ -230,6 +233,8 @@ def _where(time: str, chosen: dict[str, str | None], query: CostQuery) -> tuple[
 def _key(group: CostGroup, dialect: Dialect) -> str:
     if group is CostGroup.DAY:
         return dialect.day("started_at")
+    if group is CostGroup.HOUR:
+        return dialect.hour("started_at")
     if group is CostGroup.MODEL:
         return "provider || '/' || model"
     return _KEYS[group]
@@ -259,6 +264,7 @@ _KEYS: Final = {
     CostGroup.CHAIN: "chain",
     CostGroup.OUTCOME: "outcome",
     CostGroup.USAGE_SOURCE: "usage_source",
+    CostGroup.REASON: "reason",
 }
 
 

@@ -57,6 +57,7 @@ SQLITE: Final = Dialect(
     stored=to_pico,
     amount=lambda pico: from_pico(int(pico)),
     day=lambda seconds: f"strftime('%Y-%m-%d', {seconds}, 'unixepoch')",
+    hour=lambda seconds: f"strftime('%Y-%m-%dT%H', {seconds}, 'unixepoch')",
     floor=lambda number: f"CAST({number} AS INTEGER)",
     newline="char(10)",
 )

@@ -33,6 +33,7 @@ class Dialect:
         stored: what is stored for an amount.
         amount: the amount that a column of money holds.
         day: the UTC day, "2026-11-23", of an expression of seconds since the epoch.
+        hour: the UTC hour, "2026-11-23T14", of one.
         floor: the whole number below an expression that is never negative.
         newline: an expression of one line feed.
 
@@ -44,6 +45,7 @@ class Dialect:
     stored: Callable[[Decimal], Value]
     amount: Callable[[int | Decimal], Decimal]
     day: Callable[[str], str]
+    hour: Callable[[str], str]
     floor: Callable[[str], str]
     newline: str
 

@@ -47,6 +47,8 @@ _GROUPS: Final[dict[str, CostGroupName]] = {
     "chain": "chain",
     "outcome": "outcome",
     "usage": "usage_source",
+    "reason": "reason",
+    "hour": "hour",
 }
 _ACTIONS: Final = ("export", "prune")
 _LENGTH: Final = re.compile(r"(\d{1,6})([mhd])")
