@@ -65,7 +65,7 @@ format: $(STAMP) ## Format the code and the contract
 	cd protos && ../$(BIN)/buf format -w
 
 .PHONY: lint
-lint: $(STAMP) check-protos check-sync ## ruff, mypy, pyright, import-linter, buf; stubs and the sync client are fresh
+lint: $(STAMP) check-protos check-sync breaking ## ruff, mypy, pyright, import-linter, buf; stubs and the sync client are fresh, the contract breaks nobody
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -92,9 +92,20 @@ check-protos: $(STAMP) ## Fail if the committed stubs are stale
 check-sync: $(STAMP) ## Fail if the synchronous client is not what its source generates
 	$(BIN)/python clients/unasync.py --check
 
+# Against what stands committed, and against the contract before its last change, so that several commits are judged too.
 .PHONY: breaking
-breaking: $(STAMP) ## Fail if the contract breaks callers of main
-	cd protos && ../$(BIN)/buf breaking --against '../.git#branch=main,subdir=protos'
+breaking: $(STAMP) ## Fail if the contract breaks clients of an earlier one
+	@git rev-parse --is-inside-work-tree >/dev/null 2>&1 || { echo "no git history: the contract was not compared"; exit 0; }; \
+	  last=$$(git log -1 --format=%H -- 'protos/*.proto'); \
+	  for commit in HEAD "$$last~1"; do \
+	    git rev-parse --quiet --verify "$$commit:protos/buf.yaml" >/dev/null || { echo "$$commit is not in the history: not compared"; continue; }; \
+	    before=$$(mktemp -d) && git archive "$$commit" protos | tar -x -C "$$before" \
+	      && $(BIN)/buf breaking protos --against "$$before/protos" && rm -rf "$$before" || exit 1; \
+	  done
+
+.PHONY: conformance
+conformance: $(STAMP) ## Write the conformance files anew (the recorded streams: with --record, by hand)
+	$(BIN)/python -m tests.conformance.make
 
 .PHONY: bench
 bench: $(STAMP) ## Measure speed and size against a bare echo and a featureless gateway (minutes)

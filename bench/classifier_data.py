@@ -23,6 +23,15 @@ COMPLEXITY = ROOT / "bench/data/complexity"
 CLASSES = ("classify", "extract", "generate", "reason", "embed")
 BENCHMARKS = ("llmrouter", "routerarena")  # prompts of a few benchmarks, kept apart by question, not by data set
 
+KIND_OF = {  # the assorted benchmarks by what they ask for; all others are everyday questions
+    "natural_qa": "facts",
+    "trivia_qa": "trivia",
+    "mbpp": "code",
+    "human_eval": "code",
+    "math": "math",
+    "agentverse-logicgrid": "math",
+}
+
 SLOT = re.compile(r"\{+[^{}]*\}+")  # the names of a template's slots ("{premise}")
 
 
@@ -47,6 +56,8 @@ class Question:
 
     text: str
     level: int
+    source: str
+    """One of complexity.SOURCES."""
     kind: str
     """One of complexity.KINDS."""
     id: str
@@ -72,15 +83,16 @@ def read_questions(folder: Path = COMPLEXITY) -> list[Question]:
     for entry in _entries(folder / "mmlu_pro_cascade/questions.jsonl.gz"):
         options = "\n".join(f"{chr(ord('A') + place)}. {option}" for place, option in enumerate(entry["options"]))
         text = f"{entry['question']}\n{options}"
-        questions.append((text, entry["complexity"], "exam", f"exam {entry['question_id']}"))
+        questions.append((text, entry["complexity"], "exam", "exam", f"exam {entry['question_id']}"))
     for entry in _entries(folder / "llmrouter_9models/queries.jsonl.gz"):
-        questions.append((entry["query"], entry["complexity"], "assorted", entry["query"]))
+        kind = KIND_OF.get(entry["task_name"], "everyday")
+        questions.append((entry["query"], entry["complexity"], "assorted", kind, entry["query"]))
     for entry in _entries(folder / "gsm8k_6b_175b/solutions.jsonl.gz"):
         if entry["complexity"]:  # a few solutions have no calculations to count
-            questions.append((entry["question"], entry["complexity"], "steps", entry["question"]))
+            questions.append((entry["question"], entry["complexity"], "steps", "steps", entry["question"]))
     return [
-        Question(text=text, level=LEVELS.index(level), kind=kind, id=identity)
-        for text, level, kind, identity in questions
+        Question(text=text, level=LEVELS.index(level), source=source, kind=kind, id=identity)
+        for text, level, source, kind, identity in questions
     ]
 
 
@@ -89,5 +101,8 @@ def fold_of(unit: str, salt: str, folds: int) -> int:
 
 
 def _entries(path: Path) -> Iterator[dict]:
+    """Read a file; one that is missing has no rows."""
+    if not path.exists():
+        return
     with gzip.open(path, "rt", encoding="utf-8") as file:
         yield from map(json.loads, file)

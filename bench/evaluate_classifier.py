@@ -40,7 +40,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import f1_score
 
 from gearshift.core.classifier import Guess, TaskClassifier
-from gearshift.core.classifier.complexity import KINDS
+from gearshift.core.classifier.complexity import SOURCES
 from gearshift.core.classifier.weights import parse_weights
 
 FOLDS = 5
@@ -98,8 +98,10 @@ def type_rows(prompts: Sequence[Prompt], guesses: Sequence[Guess]) -> list[Row]:
 
 def complexity_rows(questions: Sequence[Question], levels: Sequence[Sequence[float]]) -> list[Row]:
     scores, ranks, rows = [], [], []
-    for kind in KINDS:
-        part = [place for place, question in enumerate(questions) if question.kind == kind]
+    for kind in SOURCES:
+        part = [place for place, question in enumerate(questions) if question.source == kind]
+        if not part:
+            continue
         wanted = [questions[place].level for place in part]
         given = np.array([levels[place] for place in part])
         scores.append(macro_f1(wanted, given.argmax(1).tolist()))

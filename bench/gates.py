@@ -1,6 +1,7 @@
 """What the gates on language, speed and coherence find, how often they are wrong, and what they cost.
 
     python -m bench.gates --data DIR        # every figure of docs/gates.md
+    python -m bench.gates --data DIR --cost # what they cost alone
 
 DIR holds recorded answers of real models in the folders that its README describes (mmlu_pro_cascade, routellm,
 gsm8k_6b_175b, routerarena_cached, json_schema, traffic). Without it only what is made here is measured. Nothing is fitted;
@@ -53,10 +54,14 @@ class Recorded(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", type=Path, help="the folder with recorded answers")
+    parser.add_argument("--cost", action="store_true", help="measure what the gates cost, and nothing else")
     arguments = parser.parse_args()
     answers = list(recorded(arguments.data)) if arguments.data else []
     english = [each for each in answers if len(each.text) > 500] or made_up()
     print(f"{len(answers):,} recorded answers")
+    if arguments.cost:
+        cost(english)
+        return
     language(answers, english)
     if answers:
         coherence(answers)
@@ -69,6 +74,8 @@ def main() -> None:
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():  # what is left of the data is measured
+        return []
     with gzip.open(path, "rt", encoding="utf-8") as file:
         return [json.loads(line) for line in file]
 

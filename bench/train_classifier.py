@@ -30,7 +30,15 @@ from phrasings import Picker, filled, phrased_prompts, restyled
 from scipy.optimize import minimize_scalar
 from sklearn.linear_model import LogisticRegression
 
-from gearshift.core.classifier.complexity import KINDS, LEVELS, OUTPUTS, ComplexityModel
+from gearshift.core.classifier.complexity import (
+    ASSORTED,
+    KINDS,
+    LEVELS,
+    OUTPUTS,
+    SOURCES,
+    ComplexityModel,
+    offset_name,
+)
 from gearshift.core.classifier.features import Feature, features_of, steps_of, tokens_of
 from gearshift.core.classifier.linear import LinearModel
 from gearshift.core.classifier.weights import UNIT, Weights, format_weights, pack
@@ -38,7 +46,7 @@ from gearshift.core.classifier.weights import UNIT, Weights, format_weights, pac
 FOLDER = ROOT / "core/gearshift/core/classifier"
 
 MIN_GROUPS = 2  # a feature counts for the type when this many data sets or phrase lines have it
-INVERSE_PENALTY = 20.0
+INVERSE_PENALTY = 40.0
 PER_LINE = 8  # prompts made of each phrase line
 PHRASING_SHARE = 0.6  # what all of these weigh against the real prompts
 RESTYLINGS = 2  # of each real prompt
@@ -50,6 +58,7 @@ MIN_THRESHOLD = 0.6  # even where the data asks for less: prompts in the wild ar
 MIN_QUESTIONS = 48  # a feature counts for the complexity when this many questions have it
 COMPLEXITY_INVERSE_PENALTY = 0.5
 KIND_INVERSE_PENALTY = 10.0
+OFFSET_BOOST = 4.0  # how hard a kind is on the whole is learned nearly without penalty
 STEP_BOOST = 2.0  # steps weigh more than words
 TARGET_PRECISION = 0.7  # among the complexities raised
 MIN_RAISED = 50  # in cross-validation; fewer say nothing about precision
@@ -208,17 +217,17 @@ def train_complexity(questions: Sequence[Question], others: Sequence[Prompt]) ->
 
 
 def fit_complexity(questions: Sequence[Question], others: Sequence[Prompt], tolerance: float) -> Weights:
-    """Fit a logistic regression for the kind of question, and one for the levels of each kind.
+    """Fit a logistic regression for the kind of question, and one for the levels of each source.
 
-    The levels of a kind weigh the same, however rare; so do the kinds.
+    The levels of a source weigh the same, however rare; so do the sources.
     """
-    kinds, levels = Examples(), {kind: Examples() for kind in KINDS}
-    sizes = Counter((question.kind, question.level) for question in questions)
+    kinds, levels = Examples(), {source: Examples() for source in SOURCES}
+    sizes = Counter((question.source, question.level) for question in questions)
     for question in questions:
         features = complexity_features(question.text)
-        weight = 1 / sizes[question.kind, question.level]
+        weight = 1 / sizes[question.source, question.level]
         kinds.add(features, KINDS.index(question.kind), question.id, weight)
-        levels[question.kind].add(features, question.level, question.id, weight)
+        levels[question.source].add(features, question.level, question.kind, weight)
     apart = [prompt for prompt in others if CLASSES[prompt.label] != "reason"]
     for prompt in apart:
         kinds.add(complexity_features(prompt.text), len(KINDS), prompt.id, len(LEVELS) / len(apart))
@@ -232,12 +241,30 @@ def fit_complexity(questions: Sequence[Question], others: Sequence[Prompt], tole
     last = len(KINDS)
     coefficients = [model.coef_[place] - model.coef_[last] for place in range(last)]
     intercepts = [model.intercept_[place] - model.intercept_[last] for place in range(last)]
-    for kind in KINDS:
-        model = logistic_regression(normal(levels[kind]), kept, squares, COMPLEXITY_INVERSE_PENALTY, tolerance)
+    offsets = np.zeros((len(OUTPUTS) + 1, len(ASSORTED)), int)
+    for source in SOURCES:
+        model = logistic_regression(
+            normal(levels[source]),
+            kept,
+            squares,
+            COMPLEXITY_INVERSE_PENALTY,
+            tolerance,
+            beside=kind_columns(levels[source].groups) if source == SOURCES[-1] else None,
+        )
         for level in range(1, len(LEVELS)):
-            coefficients.append(model.coef_[level] - model.coef_[0])
+            row = model.coef_[level] - model.coef_[0]
+            if source == SOURCES[-1]:
+                offsets[len(coefficients)] = np.rint(row[len(kept) :] * OFFSET_BOOST / UNIT)
+            coefficients.append(row[: len(kept)])
             intercepts.append(model.intercept_[level] - model.intercept_[0])
-    return weights_of(OUTPUTS, np.array(coefficients), np.array(intercepts), kept, squares)
+    weights = weights_of(OUTPUTS, np.array(coefficients), np.array(intercepts), kept, squares)
+    apiece = {offset_name(kind): pack(offsets[:, place].tolist()) for place, kind in enumerate(ASSORTED)}
+    return replace(weights, features={**weights.features, **apiece})
+
+
+def kind_columns(kinds: Sequence[str]) -> scipy.sparse.csr_matrix:
+    """Give a column for each kind of the assorted questions."""
+    return scipy.sparse.csr_matrix(OFFSET_BOOST * np.eye(len(ASSORTED))[[ASSORTED.index(kind) for kind in kinds]])
 
 
 def complexity_features(text: str) -> frozenset[Feature]:
@@ -273,9 +300,16 @@ def squared_idf(count: int, found: int) -> int:
 
 
 def logistic_regression(
-    examples: Examples, kept: Sequence[Feature], squares: Sequence[int], inverse_penalty: float, tolerance: float
+    examples: Examples,
+    kept: Sequence[Feature],
+    squares: Sequence[int],
+    inverse_penalty: float,
+    tolerance: float,
+    beside: scipy.sparse.csr_matrix | None = None,
 ) -> LogisticRegression:
     matrix = matrix_of(examples.features, kept, np.sqrt(np.array(squares) * UNIT))
+    if beside is not None:
+        matrix = scipy.sparse.hstack([matrix, beside]).tocsr()
     model = LogisticRegression(C=inverse_penalty, tol=tolerance, max_iter=10_000)
     return model.fit(matrix, examples.labels, sample_weight=np.array(examples.weights))
 

@@ -2,8 +2,9 @@
 
 python -m bench.load all [--quick] [--only soak,storm] [--page]
 
-Rules: each part is a process of its own, so that none stands on what another left; one that fails is told as a line, and the
-others go on. Each part has its place on the page, between its marks: a part that was not run keeps its figures.
+Rules: each part is a process of its own, so that none stands on what another left, and leaves none behind; one that fails is
+told as a line, and the others go on. Each part has its place on the page, between its marks: a part that was not run keeps
+its figures. What other programs took of the machine meanwhile stands beside them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import argparse
 import importlib
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.faults.process import ROOT
+from bench.load._apart import Ran, run_apart
 from bench.load.lines import Line, line, say
 from bench.streams.report import commit, machine
 
@@ -31,15 +32,22 @@ _QUICK = {
     "workers": ("--rounds", "1", "--seconds", "2"),
 }
 """Of parts that say nothing of their own as `QUICK`."""
-_MOST_S = 3600.0
+MINUTES = {"limits": 5, "storm": 2, "ledger": 9, "bill": 3, "workers": 3, "soak": 14}
+"""How long each takes in full, roughly, on two cores."""
+_MOST_TIMES = 3
+"""As long as it takes, a part may take before it is ended."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("--quick", action="store_true", help="little of each: a look, not a measurement")
-    parser.add_argument("--only", default=",".join(PARTS), metavar="A,B", help=f"of {','.join(PARTS)}")
+    parser.add_argument("--only", default=",".join(PARTS), metavar="A,B", help=f"of {_listed()}")
     parser.add_argument("--page", action="store_true", help=f"put the figures into {PAGE.relative_to(ROOT)}")
     parser.add_argument("--to", type=Path, default=PAGE, metavar="FILE", help="another page")
+
+
+def _listed() -> str:
+    return ", ".join(f"{name} ({MINUTES[name]} minutes)" for name in PARTS)
 
 
 def run(arguments: argparse.Namespace) -> list[Line]:
@@ -49,16 +57,19 @@ def run(arguments: argparse.Namespace) -> list[Line]:
         sys.exit(f"there is no {', '.join(unknown)}; there are {', '.join(PARTS)}")
     found: list[Line] = []
     for name in wanted:
-        say(f"{name} …")
-        lines = _part(name, quick=arguments.quick)
+        say(f"{name} … {'' if arguments.quick else f'about {MINUTES[name]} minutes'}")
+        lines, ran = _part(name, quick=arguments.quick)
         found += lines
         if arguments.page:
-            write_part(arguments.to, name, lines, quick=arguments.quick)
+            write_part(arguments.to, name, lines, quick=arguments.quick, told=ran.told())
     return found
 
 
-def write_part(page: Path, name: str, lines: Sequence[Line], *, quick: bool = False) -> None:
+def write_part(page: Path, name: str, lines: Sequence[Line], *, quick: bool = False, told: str = "") -> None:
     """Put a part's figures into the page; the text around its marks stays.
+
+    Args:
+        told: what else the machine did meanwhile, a sentence.
 
     Raises:
         ValueError: the page has no marks for it.
@@ -71,7 +82,7 @@ def write_part(page: Path, name: str, lines: Sequence[Line], *, quick: bool = Fa
         raise ValueError(f"{page} lacks its marks {begin} and {end}")
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     look = " A look (`--quick`), not a measurement." if quick else ""
-    measured = f"Measured {when} on {machine()}; commit {commit()}.{look}"
+    measured = f"Measured {when} on {machine()}; commit {commit()}. {told}".rstrip() + look
     page.write_text(f"{before}{begin}\n\n{measured}\n\n{table(lines)}\n\n{end}{after}", encoding="utf-8")
 
 
@@ -79,23 +90,29 @@ def table(lines: Sequence[Line]) -> str:
     """Give lines as a table."""
     rows = ["| what | must be | measured | |", "| --- | --- | --- | --- |"]
     for each in lines:
-        verdict = "" if each["must"] == "–" and each["holds"] else "yes" if each["holds"] else "**no**"
+        verdict = "" if each["must"] in ("–", "") and each["holds"] else "yes" if each["holds"] else "**no**"
         rows.append(f"| {each['what']} | {each['must']} | {each['measured']} | {verdict} |")
     return "\n".join(rows)
 
 
-def _part(name: str, *, quick: bool) -> list[Line]:
+def _part(name: str, *, quick: bool) -> tuple[list[Line], Ran]:
     module = importlib.import_module(f"bench.load.{name}")
     options: Sequence[str] = getattr(module, "QUICK", _QUICK.get(name, ())) if quick else ()
     with tempfile.TemporaryDirectory() as folder:
         told = Path(folder) / "lines.json"
         command = [sys.executable, "-m", "bench.load", "--json", str(told), name, *options]
         # A child that is forked off has gRPC say so, each time.
-        environment = {"GRPC_VERBOSITY": "ERROR", **os.environ}
-        ran = subprocess.run(
-            command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, timeout=_MOST_S, check=False
-        )
-        if not told.exists():
-            return [line(f"{name}: run", "ends", f"failed with {ran.returncode}", holds=False)]
-        lines: list[Line] = json.loads(told.read_text("utf-8"))
-        return lines
+        environment = {"GRPC_VERBOSITY": "ERROR", **os.environ, "TMPDIR": folder}
+        ran = run_apart(command, ROOT, environment, MINUTES[name] * 60 * _MOST_TIMES)
+        lines: list[Line] = []
+        if told.exists():
+            lines = json.loads(told.read_text("utf-8"))
+        else:
+            how = (
+                f"failed with {ran.code}" if ran.code is not None else f"was ended after {ran.seconds / 60:.0f} minutes"
+            )
+            lines.append(line(f"{name}: run", "ends", how, holds=False))
+        if ran.left:
+            lines.append(line(f"{name}: processes left behind", "0", "; ".join(ran.left), holds=False))
+        say(f"{name}: {ran.told()}")
+        return lines, ran

@@ -73,8 +73,8 @@ def _lines(seen: dict[tuple[str, int], list[dict[str, float]]]) -> list[Line]:
     memory = middle("gearshift", 2, "rss_mib") - middle("gearshift", 1, "rss_mib")
     rps = ", ".join(f"{name} x{count} {middle(name, count, 'rps'):.0f}" for name, count in seen)
     return [
-        _line("calls a second (median of the rounds)", "", rps, holds=True),
-        _line("bare echo: two processes / one", "", f"{echo:.2f} times", holds=True),
+        _line("calls a second (median of the rounds)", "–", rps, holds=True),
+        _line("bare echo: two processes / one", "–", f"{echo:.2f} times", holds=True),
         _line(
             "Gearshift: two workers / one process",
             f">= {KEPT} x the echo's",

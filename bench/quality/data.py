@@ -1,6 +1,7 @@
 """The recorded answers, as rows that all measurements share.
 
-A row's group is the text of its question, so that cross-validation never has one question on both sides.
+A row's group is the text of its question without its options, letters and digits alone, so that cross-validation never
+has one question on both sides: nearly half of MMLU-Pro's questions are MMLU's too, with other options.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,9 +67,26 @@ class Pair(NamedTuple):
     strong_usd: float
 
 
+class Asked(NamedTuple):
+    """One question to many models, with the kind of question that the recording names."""
+
+    group: str
+    prompt: str
+    kind: str
+    scores: tuple[float, ...]
+
+
 def rows(data: Path, name: str) -> list[dict[str, Any]]:
+    """Read a file; one that is missing has no rows."""
+    if not (data / name).exists():
+        return []
     with gzip.open(data / name, "rt", encoding="utf-8") as file:
         return [json.loads(line) for line in file]
+
+
+def missing(data: Path) -> list[str]:
+    """Give the files that are not there."""
+    return [name for name in FILES if not (data / name).exists()]
 
 
 def digest(data: Path) -> str:
@@ -76,6 +95,15 @@ def digest(data: Path) -> str:
     for name in FILES:
         found.update((data / name).read_bytes() if (data / name).exists() else b"-")
     return found.hexdigest()
+
+
+_FIRST_OPTION = re.compile(r"\n\(?A[.)] ")
+_SIGNS = re.compile(r"[\W_]+")
+
+
+def group_of(question: str) -> str:
+    """Give what one question has in common wherever it is asked."""
+    return _SIGNS.sub(" ", _FIRST_OPTION.split(question, maxsplit=1)[0].lower()).strip()
 
 
 def fold_of(group: str) -> int:
@@ -93,39 +121,39 @@ def answers(data: Path) -> Iterator[Answer]:
         for model, text in row.items():
             if model != "question_id":
                 right = bool(asked["correct"][model])
-                yield Answer("mmlu_pro", model, asked["question"], lettered(asked), text, right)
+                yield Answer("mmlu_pro", model, group_of(asked["question"]), lettered(asked), text, right)
     for row in rows(data, FILES[3]):
         yield Answer(
-            "gsm8k", "mixtral-8x7b", row["prompt"], row["prompt"], row["weak_response"], bool(row["weak_correct"])
+            "gsm8k", "mixtral-8x7b", group_of(row["prompt"]), row["prompt"], row["weak_response"], bool(row["weak_correct"])
         )
         yield Answer(
-            "gsm8k", "gpt-4", row["prompt"], row["prompt"], row["strong_response"], bool(row["strong_correct"])
+            "gsm8k", "gpt-4", group_of(row["prompt"]), row["prompt"], row["strong_response"], bool(row["strong_correct"])
         )
     for row in rows(data, FILES[4]):
         for model, each in row["models"].items():
-            yield Answer("gsm8k", model, row["question"], row["question"], each["response"], bool(each["correct"]))
+            yield Answer("gsm8k", model, group_of(row["question"]), row["question"], each["response"], bool(each["correct"]))
     for row in rows(data, FILES[5]):
         for model, each in row["models"].items():
             if each["score"] in (0, 1):
-                yield Answer("arena", model, row["prompt"], row["prompt"], each["response"], bool(each["score"]))
+                yield Answer("arena", model, group_of(row["prompt"]), row["prompt"], each["response"], bool(each["score"]))
 
 
 def questions(data: Path) -> Iterator[Question]:
     for row in rows(data, FILES[0]):
         right = list(row["correct"].values())
-        yield Question("mmlu_pro", row["question"], lettered(row), sum(right) / len(right))
+        yield Question("mmlu_pro", group_of(row["question"]), lettered(row), sum(right) / len(right))
     for row in rows(data, FILES[2]):
-        yield Question("mmlu", row["prompt"], row["prompt"], (row["weak_correct"] + row["strong_correct"]) / 2)
+        yield Question("mmlu", group_of(row["prompt"]), row["prompt"], (row["weak_correct"] + row["strong_correct"]) / 2)
     small = {row["question"]: [each["correct"] for each in row["models"].values()] for row in rows(data, FILES[4])}
     for row in rows(data, FILES[3]):
         right = [*small.get(row["prompt"], []), row["weak_correct"], row["strong_correct"]]
-        yield Question("gsm8k", row["prompt"], row["prompt"], sum(right) / len(right))
+        yield Question("gsm8k", group_of(row["prompt"]), row["prompt"], sum(right) / len(right))
 
 
 def mmlu_pairs(data: Path) -> list[Pair]:
     return [
         Pair(
-            row["prompt"],
+            group_of(row["prompt"]),
             row["prompt"],
             "",
             bool(row["weak_correct"]),
@@ -140,7 +168,7 @@ def mmlu_pairs(data: Path) -> list[Pair]:
 def gsm8k_pairs(data: Path) -> list[Pair]:
     return [
         Pair(
-            row["prompt"],
+            group_of(row["prompt"]),
             row["prompt"],
             row["weak_response"],
             bool(row["weak_correct"]),
@@ -166,5 +194,36 @@ def mmlu_pro_pairs(data: Path, weak: str, strong: str) -> list[Pair]:
         ]
         correct = row["correct"]
         text = texts[row["question_id"]][weak]
-        found.append(Pair(row["question"], prompt, text, bool(correct[weak]), bool(correct[strong]), *costs))
+        found.append(Pair(group_of(row["question"]), prompt, text, bool(correct[weak]), bool(correct[strong]), *costs))
     return found
+
+
+def mmlu_asked(data: Path) -> list[Asked]:
+    """Give what Mixtral and GPT-4 made of MMLU, with its subjects."""
+    return [
+        Asked(
+            group_of(row["prompt"]),
+            row["prompt"],
+            row["subject"],
+            (float(row["weak_correct"]), float(row["strong_correct"])),
+        )
+        for row in rows(data, FILES[2])
+    ]
+
+
+def nine_asked(data: Path, models: Sequence[str]) -> list[Asked]:
+    """Give what the nine models made of assorted benchmarks."""
+    return [
+        Asked(
+            group_of(row["query"]), row["query"], row["task_name"], tuple(float(row["scores"][each]) for each in models)
+        )
+        for row in rows(data, FILES[6])
+    ]
+
+
+def nine_prices(data: Path) -> dict[str, float]:
+    """Give the price of each of the nine models, in USD per million tokens, in and out alike."""
+    path = data / "llmrouter_9models/prices.json"
+    if not path.exists():
+        return {}
+    return {name: float(each["usd_per_mtok_in"]) for name, each in sorted(json.loads(path.read_text("utf-8")).items())}

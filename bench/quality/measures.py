@@ -76,8 +76,15 @@ def routing(need: np.ndarray, weak: np.ndarray, strong: np.ndarray) -> Routing:
     return Routing(float(np.trapezoid(gained, share)), *points)
 
 
+class Decision(NamedTuple):
+    """What was decided on recorded outcomes: a threshold, or one stage alone where a cascade does not pay."""
+
+    threshold: float | None
+    stage: int | None
+
+
 class Operating(NamedTuple):
-    """A threshold that was fixed on other data, and what it came to here; shares of always asking the strong model."""
+    """A decision that was made on other data, and what it came to here; shares of always asking the strong model."""
 
     cost: float
     quality: float
@@ -103,23 +110,31 @@ def as_cascade(pairs: Sequence[Pair], confidence: np.ndarray) -> list[Case]:
 
 
 def operating(
-    pairs: Sequence[Pair], confidence: np.ndarray, target: float, *, router: bool, caution: float
+    pairs: Sequence[Pair],
+    confidence: np.ndarray,
+    target: float,
+    *,
+    router: bool,
+    caution: float,
+    decided: Decision | None = None,
 ) -> Operating:
-    """Fix the threshold of every fold on the other ones; a refused cascade is its best fixed model."""
-    folds: dict[int, list[int]] = defaultdict(list)
-    for at, pair in enumerate(pairs):
-        folds[fold_of(pair.group)].append(at)
+    """Apply what was decided; without it decide for every fold on the other ones."""
     cases = as_cascade(pairs, confidence)
     strong_cost = float(np.mean([pair.strong_usd for pair in pairs]))
     strong_quality = float(np.mean([pair.strong for pair in pairs]))
+    folds: dict[int, list[int]] = defaultdict(list)
+    for at, pair in enumerate(pairs):
+        folds[fold_of(pair.group) if decided is None else 0].append(at)
     cost = quality = 0.0
     refused = 0
     for inside in folds.values():
-        held = set(inside)
-        outside = [at for at in range(len(pairs)) if at not in held]
-        there, here = _view(cases, outside, router=router), _view(cases, inside, router=router)
-        point, was_refused = applied(there, here, target, caution)
-        refused += was_refused
+        decision = decided
+        if decision is None:
+            held = set(inside)
+            outside = [at for at in range(len(pairs)) if at not in held]
+            decision = decide([cases[at] for at in outside], target, caution, router=router)
+        point = applied(decision, [cases[at] for at in inside], target, router=router)
+        refused += decision.stage is not None
         cost += point.cost * len(inside) / len(pairs)
         quality += point.quality * len(inside) / len(pairs)
     found = tune(cases, target, 0.0)
@@ -128,6 +143,9 @@ def operating(
         (cost_of(each, cases, router=router) for each in found.curve if each.quality >= target * strong_quality),
         default=math.nan,
     )
+    chosen = ""
+    if refused:
+        chosen = "refused" if decided is not None else f"refused in {refused} of {len(folds)} folds"
     return Operating(
         cost / strong_cost,
         quality / strong_quality,
@@ -137,24 +155,28 @@ def operating(
         weak.cost / strong_cost,
         weak.quality / strong_quality,
         curve / strong_cost,
-        f"refused in {refused} of {len(folds)} folds" if refused else "",
+        chosen,
     )
 
 
-def applied(there: list[Case], here: list[Case], target: float, caution: float) -> tuple[Point, bool]:
-    """Tune there and run it here; a router's cases come in with the weak price already in its place."""
-    tuning: Tuning = tune(there, target, caution)
+def decide(cases: Sequence[Case], target: float, caution: float, *, router: bool) -> Decision:
+    """Tune on recorded outcomes."""
+    tuning: Tuning = tune(view(cases, router=router), target, caution)
     if tuning.fixed_stage is not None:
-        stage = tuning.fixed_stage
-        return (
-            Point(
-                name="fixed",
-                cost=float(np.mean([case.tries[stage].cost for case in here])),
-                quality=float(np.mean([case.tries[stage].right for case in here])),
-            ),
-            True,
-        )
-    return at_threshold(here, tuning.chosen.threshold or 0.0, target), False
+        return Decision(None, tuning.fixed_stage)
+    return Decision(tuning.chosen.threshold or 0.0, None)
+
+
+def applied(decision: Decision, cases: Sequence[Case], target: float, *, router: bool) -> Point:
+    """Run what was decided."""
+    if decision.stage is None:
+        return at_threshold(view(cases, router=router), decision.threshold or 0.0, target)
+    tries = [case.tries[decision.stage] for case in cases]
+    return Point(
+        name="fixed",
+        cost=float(np.mean([each.cost for each in tries])),
+        quality=float(np.mean([each.right for each in tries])),
+    )
 
 
 def cost_of(point: Point, cases: Sequence[Case], *, router: bool) -> float:
@@ -167,27 +189,32 @@ def cost_of(point: Point, cases: Sequence[Case], *, router: bool) -> float:
     ) / len(cases)
 
 
-def _view(cases: Sequence[Case], places: Sequence[int], *, router: bool) -> list[Case]:
+def view(cases: Sequence[Case], *, router: bool) -> list[Case]:
+    """Give the cases as they cost a cascade, or a router, which never asks the weak model in vain."""
     if not router:
-        return [cases[at] for at in places]
-    # A router pays for one stage: the strong one's price is less by what the cascade would have paid before.
+        return list(cases)
     found: list[Case] = []
-    for at in places:
-        weak, strong = cases[at].tries
+    for case in cases:
+        weak, strong = case.tries
+        # The strong one's price is less by what the cascade would have paid before.
         cheaper = Try(right=strong.right, cost=strong.cost - weak.cost, confidence=strong.confidence)
         found.append(Case(tries=(weak, cheaper)))
     return found
 
 
 __all__ = [
+    "Decision",
     "Operating",
     "Routing",
+    "applied",
     "as_cascade",
     "auroc",
     "calibrated",
     "calibration_error",
+    "decide",
     "noise_of",
     "operating",
     "oracle",
     "routing",
+    "view",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,20 @@ class Proc:
             total += 1
             sockets += target.startswith("socket:")
         return total, sockets
+
+    def targets(self) -> Counter[str]:
+        """Give what its open descriptors are, by the target of the link: a path, or a kind such as `anon_inode:[eventpoll]`.
+
+        Sockets and pipes go without their inode.
+        """
+        found = Counter[str]()
+        for link in (self._folder / "fd").iterdir():
+            try:
+                target = os.readlink(link)
+            except OSError:  # closed a moment ago
+                continue
+            found[target.partition(":")[0] if target.startswith(("socket:", "pipe:")) else target] += 1
+        return found
 
     @property
     def _folder(self) -> Path:

@@ -66,10 +66,10 @@ async def switches(house: House, runs: int, held_runs: int, say: Say) -> Part:
     """Measure: `runs` switches one at a time and as many CROWD at once, over all faults."""
     lines: list[Line] = []
     cases = [*FAULTS, *((marker, 0.0) for marker in STOPPED)]
-    direct: list[float] = []
+    direct: dict[int, list[float]] = {1: [], CROWD: []}
     async with dial(f"127.0.0.1:{house.port}") as client:
-        direct += await _direct(house, _DIRECT)
-        first_ms = percentile(direct, 0.5)
+        direct[1] += await _direct(house, _DIRECT)
+        first_ms = percentile(direct[1], 0.5)
         for at_once in (1, CROWD):
             everything: list[float] = []
             for fault, silence_s in cases:
@@ -77,7 +77,7 @@ async def switches(house: House, runs: int, held_runs: int, say: Say) -> Part:
                 say(f"switches: {fault}, {each} with {at_once} at once")
                 added = await _measure(client, house, fault, silence_s, each, at_once, first_ms, hold_back=0)
                 everything += added
-                direct += await _direct(house, 10)
+                direct[at_once] += await _direct_crowd(house, 10, at_once)
                 lines.append(_line(f"{fault}, {at_once} at once", added))
             lines.append(
                 Line(
@@ -89,8 +89,9 @@ async def switches(house: House, runs: int, held_runs: int, say: Say) -> Part:
             )
         say("switches: with the default hold-back")
         held = await _measure(client, house, "cut@40", 0.0, held_runs, 1, first_ms, hold_back=None)
-    late = [each - first_ms for each in direct]
-    lines.append(_line("for comparison: that provider asked directly, between the cases", late))
+    for at_once, taken in direct.items():
+        late = [each - first_ms for each in taken]
+        lines.append(_line(f"for comparison: that provider asked directly, {at_once} at once, between the cases", late))
     lines.append(_line("cut@40, 1 at once, default hold-back (32 tokens or 400 ms)", held))
     return Part(
         name="switch",
@@ -102,8 +103,8 @@ async def switches(house: House, runs: int, held_runs: int, say: Say) -> Part:
                 f"that stood, it came after {first_ms:.2f} ms (median of {_DIRECT}), which is what was subtracted."
             ),
             (
-                "The line for comparison is the machine's own lateness: what the same first token takes beyond its median when "
-                "nobody stands between."
+                "The lines for comparison are the machine's and the simulator's own lateness: what the same first token takes "
+                "beyond its median when nobody stands between, asked by as many at once over connections that stood."
             ),
             (
                 f"A stall's offence is the end of the stage's idle timeout ({IDLE_S:g} s), a broken connection's the moment "
@@ -154,6 +155,19 @@ async def _measure(
         offence = row.last_write_at - max(0, row.written - usual) * TOKEN_MS / 1000 + silence_s
         added.append((switched.first_at - offence) * 1000 - first_ms)
     return added
+
+
+async def _direct_crowd(house: House, times: int, at_once: int) -> list[float]:
+    """Ask directly over so many connections at once."""
+    taken: list[float] = []
+
+    async def ask() -> None:
+        taken.extend(await _direct(house, times))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(at_once):
+            tasks.start_soon(ask)
+    return taken
 
 
 async def _direct(house: House, times: int) -> list[float]:

@@ -22,7 +22,7 @@ from gearshift.v1 import call_pb2, router_pb2, router_pb2_grpc, task_pb2
 Say = Callable[[str], None]
 OURS, FOREIGN = "our client", "a foreign client (default channel options)"
 MOST_MB = {OURS: 1.0, FOREIGN: 8.0}
-_QUIET_S, _MOST_S = 1.0, 60.0
+_QUIET_S, _MOST_S = 1.0, 90.0
 CROWD = 8
 
 

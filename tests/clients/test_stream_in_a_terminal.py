@@ -1,7 +1,8 @@
-"""`gearshift stream` in a terminal: text that is taken back goes from the screen, and the new text stands in its place."""
+"""`gearshift stream`, and the demo's last step, in a terminal: text that is taken back goes from the screen, and the new text stands in its place."""
 
 from __future__ import annotations
 
+import importlib.resources
 import os
 import pty
 import re
@@ -37,6 +38,29 @@ answers:
   - {{provider: strong, text: "{RIGHT}"}}
 """
 _COLUMNS, _LINES = 40, 24
+_DEMO = """\
+version: 1
+providers:
+  shaky: {{kind: openai, dialect: compatible, base_url: "{shaky}"}}
+  steady: {{kind: anthropic, base_url: "{steady}"}}
+models:
+  shaky-model: {{provider: shaky, wire_id: small, capability: low, prices: {{input_usd: 0.05, output_usd: 0.1}}}}
+  steady-model: {{provider: steady, wire_id: large, capability: high, prices: {{input_usd: 3, output_usd: 15}}}}
+chains:
+  shift: {{stages: [{{provider: shaky, model: shaky-model, max_retries: 0}}, {{provider: steady, model: steady-model}}]}}
+tasks:
+  declared:
+    demo/shift: {{type: generate, complexity: low, chain: shift}}
+"""
+"""What the demo's own configuration has for its last step, without the embedded model."""
+_LAST_STEP = """\
+import sys
+from gearshift.clients.cli.commands import demo
+from gearshift.clients.cli.terminal import palette_for
+from gearshift.clients.sync import dial
+with dial(sys.argv[1]) as client:
+    sys.exit(0 if demo._shift(client, palette_for(sys.stdout)) else 1)
+"""
 
 
 class _Screen:
@@ -76,7 +100,7 @@ class _Screen:
             self.rows.append("")
 
 
-async def _in_terminal(*arguments: str) -> tuple[int, str]:
+async def _in_terminal(*arguments: str, python: tuple[str, ...] = ("-m", "gearshift.clients.cli")) -> tuple[int, str]:
     """Run the command on a terminal of its own; give its exit code and everything that was written there."""
     ours, its = pty.openpty()
     written = bytearray()
@@ -91,7 +115,7 @@ async def _in_terminal(*arguments: str) -> tuple[int, str]:
     try:
         fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", _LINES, _COLUMNS, 0, 0))
         with anyio.fail_after(20):
-            command = [sys.executable, "-m", "gearshift.clients.cli", *arguments]
+            command = [sys.executable, *python, *arguments]
             # A COLUMNS of another terminal must not mislead it.
             env = {**os.environ, "COLUMNS": "200", "LINES": "50"}
             async with await anyio.open_process(command, stdin=its, stdout=its, stderr=its, env=env) as process:
@@ -132,3 +156,20 @@ async def test_with_the_hold_back_a_switch_is_never_seen() -> None:
     assert code == 0, written
     assert "The first stage" not in written
     assert "The second stage counted" in written
+
+
+async def test_the_demo_s_last_step_takes_back_and_writes_anew() -> None:
+    plan = importlib.resources.files("gearshift.clients.cli.commands").joinpath("demo-simulator.yaml")
+    async with (
+        running_simulator(parse_plan(plan.read_text("utf-8"))) as simulator,
+        running_server(from_yaml(_DEMO.format_map(simulator.base_urls))) as server,
+    ):
+        code, written = await _in_terminal(server.address, python=("-c", _LAST_STEP))
+    assert code == 0, written
+    screen = _Screen()
+    screen.write(written)
+    stood, stands = screen.seen[0], "".join(screen.rows)
+    assert "So, a gearbox is basically a box" in stood
+    assert "So, a gearbox" not in stands
+    assert "[taken back: the connection to the provider failed]" in stands
+    assert "A gearbox lets an engine run at the speed that suits it" in " ".join(stands.split())

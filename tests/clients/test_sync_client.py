@@ -12,11 +12,22 @@ import anyio.to_thread
 import grpc
 import pytest
 
-from gearshift.clients import Accumulator, Code, RpcError, background, call, with_default_timeout, with_retry
+from gearshift.clients import (
+    Accumulator,
+    Code,
+    RpcError,
+    background,
+    call,
+    with_api_key,
+    with_default_timeout,
+    with_retry,
+    with_tls,
+)
 from gearshift.clients.context import Context as SomeContext
 from gearshift.clients.sync import Client, dial
 from gearshift.v1 import router_pb2
 from tests.support.fake_router import Context, delta, fail, running_fake_router, started
+from tests.support.loopback_tls import own_authority
 
 TRIAGE = call("email-triage", "my invoice is wrong", labels=["billing", "other"])
 LONG = "Sort mails by what they ask for. " * 20
@@ -234,3 +245,38 @@ async def test_threads_may_share_the_twin() -> None:
         client.close()
         tasks.cancel_scope.cancel()
     assert len(router.requests) == 80
+
+
+async def test_the_twin_speaks_mtls_and_shows_its_key() -> None:
+    certificate, key = own_authority("router")
+    pair = [(key, certificate)]
+    credentials = grpc.ssl_server_credentials(pair, certificate, require_client_auth=True)
+    async with running_fake_router(credentials) as (router, address):
+
+        def work() -> None:
+            mutual = with_tls(ca=certificate, certificate=certificate, key=key)
+            with dial(address, mutual, with_api_key("gs_1.secret")) as client:
+                assert client.route(background().with_timeout(10), TRIAGE).text == TRIAGE.prompt
+            with dial(address, with_tls(ca=certificate)) as stranger, pytest.raises(RpcError) as caught:
+                stranger.route(background().with_timeout(10), TRIAGE)
+            assert caught.value.code is Code.UNAVAILABLE
+
+        await _in_thread(work)
+    assert [metadata["authorization"] for metadata in router.metadata] == ["Bearer gs_1.secret"]
+
+
+async def test_every_call_of_the_twin_has_a_deadline() -> None:
+    async with running_fake_router() as (router, address):
+
+        def work() -> None:
+            with dial(address, with_default_timeout(7)) as client:
+                client.route(background(), TRIAGE)
+                client.embed(background(), "t", ["a"])
+                client.explain(background(), TRIAGE)
+                client.report_outcome(background(), "r-1", "accepted")
+                with client.stream_route(background(), TRIAGE) as stream:
+                    list(stream)
+
+        await _in_thread(work)
+    assert len(router.timeouts) == 5
+    assert all(timeout is not None and 5 < timeout <= 7.1 for timeout in router.timeouts)

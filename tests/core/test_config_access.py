@@ -63,6 +63,33 @@ def test_wrong_access_is_told(text: str, told: str) -> None:
     assert told in problems(text)
 
 
+def test_task_names_the_chain_for_its_spent_budget_too() -> None:
+    job = "tasks: {declared: {a: {type: generate, on_exhausted: %s, limits: {%s}}}}"
+    told = problems(job % ("saving", "usd_per_day: 1"))
+    assert "tasks.declared.a.on_exhausted: must be `stop` or a chain's name, not `saving`" in told
+    assert "did you mean `savings`?" in told
+    assert "does nothing: limits.usd_per_day" in built(job % ("savings", "requests_per_minute: 1"))[0]
+    assert not [told for told in built(job % ("savings", "usd_per_day: 1")) if "on_exhausted" in told]
+
+
+def test_chain_for_a_spent_budget_of_an_embed_task_makes_like_vectors() -> None:
+    text = """
+version: 1
+providers: {{own: {{kind: openai, dialect: compatible, base_url: http://127.0.0.1:9/v1, api_key: ''}}}}
+models:
+  wide: {{provider: own, capability: low, prices: {{input_usd: 1, output_usd: 0}}, dimensions: [{0}], vector_space: {1}}}
+  cheap: {{provider: own, capability: low, prices: {{input_usd: 1, output_usd: 0}}, dimensions: [8], vector_space: one}}
+chains:
+  embed: {{stages: [{{provider: own, model: wide}}]}}
+  savings: {{stages: [{{provider: own, model: cheap}}]}}
+tasks: {{declared: {{a: {{type: embed, on_exhausted: savings, limits: {{usd_per_day: 1}}}}}}}}
+"""
+    build(parse_config(text.format(8, "one"), {}), Catalogue.load())
+    for length, space in ((16, "one"), (8, "two")):
+        with pytest.raises(ConfigError, match="no stage of `savings` makes vectors like those of wide"):
+            build(parse_config(text.format(length, space), {}), Catalogue.load())
+
+
 def test_chain_for_a_spent_budget_needs_a_budget() -> None:
     (told,) = built("access: {keys_file: keys, tenants: {a: {on_exhausted: savings}}}")
     assert "does nothing: limits.usd_per_day and limits.usd_per_month are both unset" in told

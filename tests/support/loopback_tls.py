@@ -17,13 +17,21 @@ from cryptography.x509.oid import NameOID
 @cache
 def loopback_pem() -> Path:
     """Give a file that holds key and certificate; it signs itself, so that it is its own authority."""
+    certificate, key = own_authority("gearshift tests")
+    path = Path(tempfile.mkdtemp(prefix="gearshift-tests-")) / "loopback.pem"
+    path.write_bytes(key + certificate)
+    return path
+
+
+def own_authority(name: str) -> tuple[bytes, bytes]:
+    """Make a certificate for 127.0.0.1 that is its own authority; gives it and its key, PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "gearshift tests")])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
+        .subject_name(subject)
+        .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(hours=1))
@@ -35,6 +43,4 @@ def loopback_pem() -> Path:
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    path = Path(tempfile.mkdtemp(prefix="gearshift-tests-")) / "loopback.pem"
-    path.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
-    return path
+    return certificate.public_bytes(serialization.Encoding.PEM), private

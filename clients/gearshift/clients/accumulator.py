@@ -2,7 +2,8 @@
 
 Rules, those of the contract: `started` is first; delta numbers rise strictly and are never reused; `retract` drops the
 deltas after a live one, or all, but never one at or before a checkpoint; checkpoints name a live delta and rise;
-nothing follows `completed`. Events that break them raise; kinds of a later contract are passed over. No I/O here.
+nothing follows `completed`. Events that break them raise; kinds of a later contract are passed over. Call `finish` at
+the end: it is what tells a whole answer from a partial. tests/conformance says the same for every language. No I/O here.
 """
 
 from __future__ import annotations
@@ -53,14 +54,14 @@ class Accumulator:
         """
         kind = event.WhichOneof("kind")
         if self._completed is not None:
-            raise StreamProtocolError(f"{kind} after completed")
+            raise StreamProtocolError("after_completed", f"{kind or 'an event'} after completed")
         if kind == "started":
             if self._started is not None:
-                raise StreamProtocolError("started twice")
+                raise StreamProtocolError("started_twice", "started twice")
             self._started = event.started
             return ""
         if self._started is None:
-            raise StreamProtocolError(f"{kind} before started")
+            raise StreamProtocolError("before_started", f"{kind or 'an event'} before started")
         match kind:
             case "attempt":
                 return self._begin(event.attempt)
@@ -91,7 +92,7 @@ class Accumulator:
     @property
     def tool_calls(self) -> tuple[call_pb2.ToolCall, ...]:
         """The tool calls: a preview until completed, then final. Act on them only when `completed` is set."""
-        if self._completed is not None and self._completed.tool_calls:
+        if self._completed is not None:  # also when it has none: fragments of a failed call are not a call
             return tuple(self._completed.tool_calls)
         calls: dict[tuple[int, int], call_pb2.ToolCall] = {}
         for delta in self._live:
@@ -101,6 +102,11 @@ class Accumulator:
                 found.name = found.name or fragment.name
                 found.arguments += fragment.arguments
         return tuple(calls.values())
+
+    @property
+    def live(self) -> tuple[int, ...]:
+        """The numbers of the deltas that stand, rising."""
+        return tuple(self._numbers)
 
     @property
     def checkpoint(self) -> int:
@@ -122,6 +128,23 @@ class Accumulator:
         """The closing event, None before it: until then the text is a partial."""
         return self._completed
 
+    def finish(self) -> answer_pb2.Answer:
+        """Check what must hold when the stream has ended without an error, and give its answer.
+
+        Raises:
+            StreamProtocolError: there was no `completed` (rule "incomplete": the text is a partial), it says that the call
+                failed although no status followed ("status_missing"), or its digest is of another text
+                ("digest_mismatch").
+
+        """
+        if self._completed is None:
+            raise StreamProtocolError("incomplete", "the stream ended without completed: its text is a partial")
+        if self._completed.completion.outcome == answer_pb2.OUTCOME_FAILED:
+            raise StreamProtocolError("status_missing", "the call failed, and no status followed")
+        if not self.digest_matches():
+            raise StreamProtocolError("digest_mismatch", "the text is not what the server says that it sent")
+        return self.answer()
+
     def digest_matches(self) -> bool:
         """Whether the stream is complete and its text (or tool calls) is what the server says that it sent."""
         if self._completed is None:
@@ -140,13 +163,15 @@ class Accumulator:
 
     def _begin(self, attempt: stream_pb2.AttemptStarted) -> str:
         if attempt.number <= self._attempt:
-            raise StreamProtocolError(f"attempt {attempt.number} after attempt {self._attempt}")
+            message = f"attempt {attempt.number} after attempt {self._attempt}"
+            raise StreamProtocolError("attempt_not_rising", message)
         self._attempt = attempt.number
         return ""
 
     def _append(self, delta: stream_pb2.Delta) -> str:
         if delta.number <= self._last_number:
-            raise StreamProtocolError(f"delta {delta.number} after delta {self._last_number}")
+            message = f"delta {delta.number} after delta {self._last_number}"
+            raise StreamProtocolError("number_not_rising", message)
         text = "".join(part.text for part in delta.parts if part.HasField("text"))
         reasoning = "".join(part.reasoning for part in delta.parts if part.HasField("reasoning"))
         fragments = tuple(part.tool_call for part in delta.parts if part.HasField("tool_call"))
@@ -159,14 +184,16 @@ class Accumulator:
 
     def _commit(self, through: int) -> str:
         if through <= self._checkpoint:
-            raise StreamProtocolError(f"checkpoint {through} after checkpoint {self._checkpoint}")
+            message = f"checkpoint {through} after checkpoint {self._checkpoint}"
+            raise StreamProtocolError("checkpoint_not_rising", message)
         self._place_of(through, "checkpoint")
         self._checkpoint = through
         return ""
 
     def _retract(self, after: int) -> str | None:
         if after < self._checkpoint:
-            raise StreamProtocolError(f"retract to {after} behind checkpoint {self._checkpoint}")
+            message = f"retract to {after} behind checkpoint {self._checkpoint}"
+            raise StreamProtocolError("retract_behind_checkpoint", message)
         kept = self._place_of(after, "retract") + 1 if after else 0
         changed = any(delta.text for delta in self._live[kept:])
         del self._numbers[kept:], self._live[kept:]
@@ -178,7 +205,7 @@ class Accumulator:
         """Find a live delta by its number."""
         place = bisect.bisect_left(self._numbers, number)
         if place == len(self._numbers) or self._numbers[place] != number:
-            raise StreamProtocolError(f"{kind} names delta {number}, which does not stand")
+            raise StreamProtocolError(f"{kind}_not_live", f"{kind} names delta {number}, which does not stand")
         return place
 
 

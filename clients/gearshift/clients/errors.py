@@ -102,4 +102,15 @@ class RpcError(Exception):
 
 
 class StreamProtocolError(Exception):
-    """Raised when the events of a stream break the contract, so that its text cannot be trusted."""
+    """Raised when the events of a stream break the contract, so that its text cannot be trusted.
+
+    `rule` is one stable word for what was broken, such as "number_not_rising"; tests/conformance/README.md has them all.
+    """
+
+    def __init__(self, rule: str, message: str) -> None:
+        super().__init__(rule, message)
+        self.rule = rule
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message

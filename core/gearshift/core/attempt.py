@@ -132,6 +132,7 @@ class Attempt:
         """Take one upstream read; give what the caller sees of it."""
         now = time.perf_counter()
         self.transcript.add(chunk, now)
+        self.transcript.fold()
         if self._meter is not None:
             self._meter.take(chunk)
         if self.step.role is AttemptRole.CHECK:
@@ -396,6 +397,7 @@ class Attempt:
             cache_key=call.cache_key,
             extra_body=stage.extra_body,
             wake=self._wake,
+            trace_head=trace.head(self.number) if (trace := call.context.trace) is not None else b"",
         )
 
     def _parameters(self) -> Parameters:

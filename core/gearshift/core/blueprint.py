@@ -13,6 +13,7 @@ from decimal import Decimal
 from gearshift.core.answer import StageRef
 from gearshift.core.catalogue import Model
 from gearshift.core.config.model import (
+    STOP,
     AdaptiveConfig,
     BreakerConfig,
     Config,
@@ -120,6 +121,8 @@ class DeclaredTask:
     """Hash of the definition: what caches are keyed by, so that a changed task starts anew."""
     cache: TaskCacheConfig | None = None
     """How its answers are kept; None keeps none."""
+    on_exhausted: str = STOP
+    """What follows when its budget is spent: `stop`, or a chain's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

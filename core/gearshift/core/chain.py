@@ -20,6 +20,7 @@ import anyio
 from msgspec import structs
 
 from gearshift.core.admission import ASK, Admission, Amounts, AnyBucket, Permit, Refusal
+from gearshift.core.ahead import Ahead
 from gearshift.core.answer import (
     NO_USAGE,
     Answer,
@@ -40,7 +41,7 @@ from gearshift.core.errors import ChainExhaustedError, DeadlineError, NotAccepte
 from gearshift.core.estimate import Estimator
 from gearshift.core.events import AttemptStarted, Completed, Event, Started, Switch
 from gearshift.core.failures import FAILURE_RULES, ProviderFailure
-from gearshift.core.flight import Horizon
+from gearshift.core.flight import Flights, Horizon
 from gearshift.core.gates import Finding, Judgement
 from gearshift.core.observer import Observer
 from gearshift.core.pace import Pacer
@@ -84,8 +85,11 @@ class ChainRunner:
         observers: Sequence[Observer],
         retry: RetryConfig,
         chance: random.Random,
+        flights: Flights | None = None,
     ) -> None:
         self.providers = providers
+        self.flights = Flights() if flights is None else flights
+        """Where a later attempt's call is sent while its caller is told of it; one that nobody entered runs nothing."""
         self.answering = {name: each.answer for name, each in providers.items() if isinstance(each, WholeProvider)}
         """How unary answers are asked for, by provider, of those that give them without a generator."""
         self.admission = admission
@@ -218,11 +222,15 @@ class _Run:
                     step = course.refused(permit.reason, permit.limit, permit.wait_s, time.monotonic())
                     continue
                 attempt = self._begin(step, permit, batch)
+                ahead: Ahead | None = None
                 try:
+                    if self._attempts:
+                        ahead = self._sent_ahead(attempt)
                     yield batch
                     batch = []
-                    self._tell(attempt)
-                    async with aclosing(attempt.chunks()) as chunks:
+                    if ahead is None:
+                        self._tell(attempt)
+                    async with aclosing(attempt.chunks() if ahead is None else ahead.chunks()) as chunks:
                         async for chunk in chunks:
                             events = attempt.take(chunk)
                             if events:
@@ -236,6 +244,8 @@ class _Run:
                 finally:
                     # Runs also when the caller leaves; nothing is awaited, so that nothing can be lost.
                     attempt.hush()
+                    if ahead is not None:
+                        ahead.abandon()
                     attempt.settle()
                     course.spend(attempt.cost)
                 step = self._next(attempt, batch)
@@ -336,6 +346,16 @@ class _Run:
         for attempt_starting in self._runner.heard_starts:
             attempt_starting(self._call.context, attempt.step.planned.stage.ref, attempt.permit.account.name)
         self._attempts.append(attempt)
+
+    def _sent_ahead(self, attempt: Attempt) -> Ahead | None:
+        """Send the call while its caller is told of the hop, which a slow reader takes late; None where no group is open."""
+        flights = self._runner.flights
+        if not flights.is_open:
+            return None
+        self._tell(attempt)
+        ahead = Ahead(attempt.chunks())
+        flights.aside(ahead.run)
+        return ahead
 
     def _next(self, attempt: Attempt, batch: list[Event]) -> Step:
         """Say what follows an attempt that has ended, and put what the caller must see of it into the batch."""

@@ -24,6 +24,7 @@ from gearshift.core.events import (
     TextDelta,
     ToolCallFragment,
 )
+from gearshift.core.pieces import Pieces
 from gearshift.core.request import ToolCall
 from gearshift.core.schema import canonical_json
 
@@ -46,14 +47,17 @@ class Composer:
 
     __slots__ = (
         "_commit",
+        "_committed_length",
+        "_ended",
+        "_ending",
         "_first_at",
         "_held",
         "_held_tokens",
         "_hold_all",
         "_hold_s",
         "_hold_tokens",
-        "_length",
         "_live",
+        "_newest",
         "_next",
         "_open",
         "_passed",
@@ -62,7 +66,7 @@ class Composer:
         "_retract",
         "_seam",
         "_seams",
-        "_sent",
+        "_sent_from",
         "_thought",
         "committed",
     )
@@ -76,10 +80,16 @@ class Composer:
         self._reasoning = reasoning
         self._commit = commit
         self._next = 1
-        self._live: list[tuple[int, str]] = []
-        """Every live delta: its number and its text."""
-        self._length = 0
-        """Characters of the live text."""
+        # Of the live deltas no more is kept than what a retraction or a checkpoint may ask for: either names the end of all,
+        # or a seam.
+        self._live = Pieces()
+        """Their text."""
+        self._newest = 0
+        """The last one's number."""
+        self._ended, self._ending = 0, ""
+        """The number and the last character of the last one that has text."""
+        self._committed_length = 0
+        """Characters up to the last checkpoint."""
         self._seams: deque[tuple[int, int]] = deque()
         """Where a checkpoint may stand: the number of a delta and the characters up to its end."""
         self._retract: tuple[int, str] | None = None
@@ -87,7 +97,8 @@ class Composer:
         self._held_tokens = 0
         self._first_at: float | None = None
         self._open = hold_tokens == 0 and not hold_all
-        self._sent: list[str] = []
+        self._sent_from: int | None = None
+        """Where this attempt's text begins in the live text, once something of it was released."""
         self._prefix = ""
         self._seam: tuple[str, int] | None = None
         """How the continuation was joined, once that was seen: what was put before it, and how much of it was cut off."""
@@ -110,16 +121,16 @@ class Composer:
     @property
     def released(self) -> str:
         """The live text, as the caller has it once a pending retraction is done."""
-        return "".join(text for _, text in self._live)
+        return self._live.text()
 
     @property
     def shows_content(self) -> bool:
         """Whether the caller has seen any content of an attempt that may be dropped."""
-        return any(number > self.committed for number, _ in self._live)
+        return self._newest > self.committed
 
     def committed_text(self) -> str:
         """Give the text up to the last checkpoint: what a continuation begins with."""
-        return "".join(text for number, text in self._live if number <= self.committed)
+        return self._live.text()[: self._committed_length] if self._committed_length else ""
 
     def begin(self, *, prefix: str = "") -> None:
         """Begin an attempt; `prefix` is the committed text that it continues."""
@@ -127,7 +138,7 @@ class Composer:
         self._held_tokens = 0
         self._first_at = None
         self._open = self._hold_tokens == 0 and not self._hold_all
-        self._sent = []
+        self._sent_from = None
         self._prefix = prefix
         self._seam = None
         self._thought = []
@@ -200,12 +211,12 @@ class Composer:
             return []
         before, cut = self._seam if self._seam is not None else ("", 0)
         limit = len(self._prefix) + len(before) + clean - cut
-        last = 0
+        last = length = 0
         while self._seams and self._seams[0][1] <= limit:
-            last = self._seams.popleft()[0]
+            last, length = self._seams.popleft()
         if last <= self.committed:
             return []
-        self.committed = last
+        self.committed, self._committed_length = last, length
         return [Checkpoint(last)]
 
     def drop(self, reason: str) -> None:
@@ -232,12 +243,12 @@ class Composer:
 
     def settle(self, final: str, tool_calls: Sequence[ToolCall], reason: str) -> list[Event]:
         """End the attempt that stands: release what is held, resend what differs from its final text."""
-        if not self._sent and not self._prefix:
+        if self._sent_from is None and not self._prefix:
             return self._whole(final, tool_calls)
         events = self.release(is_last=True)
         if self._retract is not None:
             events += self._retraction()
-        if self._prefix + "".join(self._sent) != final:
+        if self._prefix + self._sent() != final:
             self._retract = (self.committed, reason)
             self._prefix = ""
             events += self._whole(final[len(self.committed_text()) :], tool_calls)
@@ -245,10 +256,14 @@ class Composer:
 
     def restore(self, final: str, tool_calls: Sequence[ToolCall], reason: str) -> list[Event]:
         """Resend an earlier answer under new numbers."""
-        if self._live:
+        if self._newest:
             self._retract = (self.committed, reason)
         self._prefix = ""
         return self._whole(final, tool_calls)
+
+    def _sent(self) -> str:
+        """Give what this attempt has released."""
+        return "" if self._sent_from is None else self._live.text(self._sent_from)
 
     def _whole(self, final: str, tool_calls: Sequence[ToolCall]) -> list[Event]:
         self._held = []
@@ -261,7 +276,7 @@ class Composer:
 
     def _release(self, parts: Sequence[DeltaPart], *, is_last: bool = False) -> list[Event]:
         text = "".join([part.text for part in parts if isinstance(part, TextDelta)])
-        if self._prefix and not self._sent:
+        if self._prefix and self._sent_from is None:
             before, cut = seam(self._prefix, text)
             if not text[cut:].strip() or (not is_last and _may_overlap(self._prefix, text)):
                 # The seam is not seen until a visible character has come, and one that the ending does not have there.
@@ -276,31 +291,33 @@ class Composer:
                 parts = [ReasoningDelta("".join(self._thought)), *parts]
                 self._thought = []
             events = self._retraction()
-        if self._commit and text[:1].isspace():
+        if self._commit and text[:1].isspace() and self._ended > self.committed and not self._ending.isspace():
             # A seam: what stands does not end in white space and its successor begins with it.
-            last, ending = next(((number, kept) for number, kept in reversed(self._live) if kept), (0, ""))
-            if last > self.committed and not ending[-1:].isspace():
-                self._seams.append((last, self._length))
-        self._sent.append(text)
+            self._seams.append((self._ended, self._live.length))
+        if self._sent_from is None:
+            self._sent_from = self._live.length
         events.append(self._number(tuple(parts), text))
         return events
 
     def _number(self, parts: tuple[DeltaPart, ...], text: str) -> Delta:
         number = self._next
         self._next += 1
-        self._live.append((number, text))
-        self._length += len(text)
+        self._newest = number
+        if text:
+            self._live.append(text)
+            self._ended, self._ending = number, text[-1]
         return Delta(number, parts, self._passed)
 
     def _retraction(self) -> list[Event]:
         assert self._retract is not None
         after, reason = self._retract
         self._retract = None
-        if not self._live or self._live[-1][0] <= after:
+        if self._newest <= after:
             return []
         self._passed = min(self._passed, after)
-        self._live = [(number, text) for number, text in self._live if number <= after]
-        self._length = sum(len(text) for _, text in self._live)
+        self._live = Pieces(self.committed_text())  # which is all that may stand: nothing is retracted to anywhere else
+        self._newest = self._ended = after
+        self._ending = ""
         self._seams.clear()
         return [Retract(after, reason)]
 

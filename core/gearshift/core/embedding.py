@@ -28,7 +28,7 @@ from gearshift.core.answer import (
     Usage,
     Verdict,
 )
-from gearshift.core.blueprint import Blueprint, ChainPolicy, Stage
+from gearshift.core.blueprint import Blueprint, Chain, ChainPolicy, Stage
 from gearshift.core.cache.vectors import Vector, VectorCache
 from gearshift.core.catalogue import Feature, Model
 from gearshift.core.chain import DEADLINE_SLACK_S, ChainRunner
@@ -55,6 +55,8 @@ from gearshift.core.provider import EmbedCall, EmbedResult, Timeouts
 from gearshift.core.refused import limits_spent
 from gearshift.core.request import EmbedRequest
 from gearshift.core.resolve import Resolved, resolve_embed
+from gearshift.core.spending import Unheld, held, payers_of
+from gearshift.core.tracing import CURRENT
 from gearshift.core.validation import validate_embed
 from gearshift.core.words import (
     AttemptCause,
@@ -95,6 +97,8 @@ class Embedder:
         caps = replace(caps_of(request.policy, resolved, policy), require_confidence=False)
         planned = self._plan(request, resolved, caps, began)
         require_stage(planned, resolved.chain, self._runner.admission)
+        unheld: Unheld = ()
+        notes: tuple[str, ...] = ()
 
         def made(request: EmbedRequest, ends_at: float) -> _Run:
             return _Run(
@@ -106,12 +110,32 @@ class Embedder:
                 caps,
                 ends_at,
                 began,
-                self._blueprint.revision,
+                self._blueprint,
                 self._cache,
+                unheld,
+                notes,
             )
 
         own, first = made(request, ends_at), planned.stages[0].stage
-        kind = _mergeable(request, resolved, caps)
+        # What is known already costs nothing, whatever is spent.
+        if (payers := payers_of(resolved)) and await own.look_up(first):
+            for payer in payers:
+                costs = (self._cost(each.stage, own.asked) for each in planned.stages)
+                spent = payer.spent(costs, self._runner.admission, began)
+                if not spent:
+                    continue
+                moved = structs.replace(resolved, chain=self._blueprint.chains[payer.chain])
+                elsewhere = self._alike(self._plan(request, moved, caps, began, resolved.chain), request, first)
+                if not elsewhere.stages and all(each.reason != "breaker" for each in elsewhere.skipped):
+                    # Where money is reserved it is refused, in the same words as where nothing else was named.
+                    continue
+                require_stage(elsewhere, moved.chain, self._runner.admission)
+                resolved, planned = moved, elsewhere
+                unheld = (*unheld, (payer.kind, payer.name))
+                notes = (*notes, f"{spent}: the chain {payer.chain} serves instead")
+            if unheld:
+                own, first = made(request, ends_at), planned.stages[0].stage
+        kind = _mergeable(request, resolved, caps, unheld)
         if kind is None or not await own.look_up(first):
             return await own.embed()
         most = max(1, first.model.max_batch)
@@ -121,13 +145,16 @@ class Embedder:
 
         def told(completion: Completion, error: str) -> None:
             self._cache.merged += 1
-            context = _context(request, resolved, self._blueprint.revision)
+            context = _context(request, resolved, self._blueprint.revision, unheld)
             for observer in self._runner.observers:
                 observer.call_ended(context, completion, error)
 
         return await self._merger.embed(kind, request, most, ends_at, run, told)
 
-    def _plan(self, request: EmbedRequest, resolved: Resolved, caps: Caps, now: float) -> Plan:
+    def _plan(
+        self, request: EmbedRequest, resolved: Resolved, caps: Caps, now: float, spaces_of: Chain | None = None
+    ) -> Plan:
+        """Plan a call; the chain that says which spaces may serve is its own, unless another is named."""
         admission = self._runner.admission
 
         def guard_of(stage: Stage) -> Guard:
@@ -150,8 +177,9 @@ class Embedder:
             now,
             self._runner.chance.random(),
         )
-        space = request.vector_space or resolved.chain.stages[0].model.vector_space
-        free = request.allow_space_change or resolved.chain.allow_space_change
+        chain = spaces_of or resolved.chain
+        space = request.vector_space or chain.stages[0].model.vector_space
+        free = request.allow_space_change or chain.allow_space_change
         kept: list[PlannedStage] = []
         skipped = list(planned.skipped)
         for each in planned.stages:
@@ -181,6 +209,19 @@ class Embedder:
             skipped.append(SkippedStage(stage=each.stage.ref, reason=reason, detail=detail))
         return Plan(stages=tuple(kept), skipped=tuple(skipped))
 
+    def _alike(self, planned: Plan, request: EmbedRequest, first: Stage) -> Plan:
+        """Give the plan without stages that would, unasked, give vectors of another length than the first one's."""
+        if request.dimensions is not None or request.allow_space_change:
+            return planned
+        length = first.model.dimensions[:1]
+        kept = tuple(each for each in planned.stages if each.stage.model.dimensions[:1] == length)
+        return structs.replace(planned, stages=kept)
+
+    def _cost(self, stage: Stage, inputs: Sequence[str]) -> Decimal | None:
+        """Give what all of the texts are expected to cost on a stage, USD; None where the price is unknown."""
+        costs = [cost for cost in self._costs(stage, inputs) if cost is not None]
+        return sum(costs, _FREE) if costs else None
+
     def _costs(self, stage: Stage, inputs: Sequence[str]) -> list[Decimal | None]:
         """Give what each batch is expected to cost on a stage, USD; None where the price is unknown."""
         if stage.model.self_hosted:
@@ -193,7 +234,7 @@ class Embedder:
         ]
 
 
-def _mergeable(request: EmbedRequest, resolved: Resolved, caps: Caps) -> Hashable | None:
+def _mergeable(request: EmbedRequest, resolved: Resolved, caps: Caps, unheld: Unheld) -> Hashable | None:
     """Give what a call has in common with those that it may be merged with; None when it goes by itself."""
     resolution = resolved.resolution
     if resolution.sensitivity is Sensitivity.RESTRICTED or caps.max_cost_usd is not None:
@@ -212,16 +253,19 @@ def _mergeable(request: EmbedRequest, resolved: Resolved, caps: Caps) -> Hashabl
         request.truncation,
         request.vector_space,
         request.allow_space_change,
+        unheld,
     )
 
 
-def _context(request: EmbedRequest, resolved: Resolved, revision: str) -> CallContext:
+def _context(request: EmbedRequest, resolved: Resolved, revision: str, unheld: Unheld) -> CallContext:
     return CallContext(
         request_id=request.request_id,
         resolution=resolved.resolution,
         chain=resolved.chain.name,
         stream=False,
         revision=revision,
+        trace=CURRENT.get(),
+        unheld=unheld,
     )
 
 
@@ -238,13 +282,17 @@ class _Run:
         caps: Caps,
         ends_at: float,
         began: float,
-        revision: str,
+        blueprint: Blueprint,
         cache: VectorCache,
+        unheld: Unheld,
+        notes: Sequence[str],
     ) -> None:
+        self._blueprint = blueprint
+        self._unheld = unheld
         self._cache = cache
         self._keys: list[str] | None = None
         """Of the texts that are asked for upstream, where their vectors are to be kept."""
-        self._asked: tuple[str, ...] = request.inputs
+        self.asked: tuple[str, ...] = request.inputs
         """What is asked upstream: the texts that the cache lacks, each once."""
         self._known: dict[str, Vector] = {}
         """Vectors of the stage's model that were in the cache, by text."""
@@ -268,8 +316,8 @@ class _Run:
         )
         self._vectors: list[Vector] = []
         self._records: list[AttemptRecord] = []
-        self._notes: list[str] = []
-        self._context = _context(request, resolved, revision)
+        self._notes: list[str] = list(notes)
+        self._context = _context(request, resolved, blueprint.revision, unheld)
 
     async def embed(self) -> EmbedAnswer:
         completion: Completion | None = None
@@ -314,7 +362,7 @@ class _Run:
         """Find the texts whose vectors by this stage's model are known already; answer whether any is lacking."""
         inputs = self._request.inputs
         if stage is self._looked_up:
-            return bool(self._asked)
+            return bool(self.asked)
         self._looked_up = stage
         keys = self._cache.keys(self._request, self._resolved, self._caps, stage)
         if keys is None:
@@ -322,21 +370,21 @@ class _Run:
         found = await self._cache.find(keys, time.monotonic())
         self._known = {text: vector for text, vector in zip(inputs, found, strict=True) if vector is not None}
         lacking = {text: key for text, key in zip(inputs, keys, strict=True) if text not in self._known}
-        self._asked, self._keys = tuple(lacking), list(lacking.values())
+        self.asked, self._keys = tuple(lacking), list(lacking.values())
         return bool(lacking)
 
     def _whole(self) -> tuple[Vector, ...]:
         """Give one vector a text, in the order of the inputs."""
         if self._keys is None:
             return tuple(self._vectors)
-        made = dict(zip(self._asked, self._vectors, strict=True))
+        made = dict(zip(self.asked, self._vectors, strict=True))
         return tuple(self._known[text] if text in self._known else made[text] for text in self._request.inputs)
 
     async def _batch(self, step: Try) -> Step:
         """Make one upstream call for the next inputs; say what follows."""
         stage = step.planned.stage
         begin = len(self._vectors)
-        inputs = self._asked[begin : begin + max(1, stage.model.max_batch)]
+        inputs = self.asked[begin : begin + max(1, stage.model.max_batch)]
         permit = await self._admit(step, inputs)
         if isinstance(permit, Refusal):
             return self._course.refused(permit.reason, permit.limit, permit.wait_s, time.monotonic())
@@ -368,7 +416,7 @@ class _Run:
         if self._keys is not None:
             keys = self._keys[begin : begin + len(inputs)]
             await self._cache.keep(keys, result.vectors, self._resolved, self._purges, now)
-        if len(self._vectors) == len(self._asked):
+        if len(self._vectors) == len(self.asked):
             return Finish("accepted", "")
         return self._course.again(now)
 
@@ -380,7 +428,10 @@ class _Run:
         estimator = self._runner.estimator
         tokens = tokens_of(inputs, stage.model, estimator)
         cost = token_cost(stage.model, Usage(input_tokens=tokens), datetime.now(UTC))
-        buckets = buckets_for(self._resolved, self._runner.admission, time.monotonic())
+        admission, now = self._runner.admission, time.monotonic()
+        buckets = buckets_for(self._resolved, admission, now)
+        if self._unheld:
+            buckets = held(buckets, self._unheld, self._blueprint, admission, now)
         return await self._runner.admit(step, Amounts(tokens, cost), buckets)
 
     def _call(self, step: Try, permit: Permit, inputs: tuple[str, ...]) -> EmbedCall:
@@ -402,6 +453,7 @@ class _Run:
             dimensions=request.dimensions,
             truncation=request.truncation,
             extra_body=stage.extra_body,
+            trace_head=trace.head(len(self._records) + 1) if (trace := self._context.trace) is not None else b"",
         )
 
     def _settle(
@@ -497,7 +549,7 @@ class _Run:
         return Completion(
             outcome=outcome,
             served_by=stage.ref if stage is not None else None,
-            cached=stage is not None and not self._asked,
+            cached=stage is not None and not self.asked,
             verdicts=(Verdict(gate="vectors", result=VerdictResult.PASS),) if stage is not None else (),
             attempts=records,
             skipped=tuple(skipped),

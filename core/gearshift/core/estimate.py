@@ -15,6 +15,8 @@ from gearshift.core.request import Image, LabelOutput, Output, Request, Text, To
 UNKNOWN_OUTPUT_TOKENS = 512
 IMAGE_TOKENS = 1200
 """A rough price of one picture; Anthropic documents width x height / 750, at most about 1,600."""
+OVERHEAD_TOKENS = 8
+"""Of a call, whatever its length: roles, marks between the turns."""
 _LEARNING_RATE = 0.1
 _LEAST_FACTOR = 0.5
 """Characters a token; fewer are not believed."""
@@ -33,11 +35,11 @@ class Estimator:
     def input_tokens(self, characters: int, images: int, model: Model) -> int:
         """Estimate the input tokens of a prompt of so many characters and images."""
         factor = self._characters_per_token.get(model.id) or max(_LEAST_FACTOR, model.characters_per_token)
-        return int(characters / factor) + images * IMAGE_TOKENS + 8
+        return int(characters / factor) + images * IMAGE_TOKENS + OVERHEAD_TOKENS
 
     def most_input_tokens(self, characters: int, images: int) -> int:
         """Give what `input_tokens` never exceeds, whatever the model."""
-        return int(characters / _LEAST_FACTOR) + images * IMAGE_TOKENS + 8
+        return int(characters / _LEAST_FACTOR) + images * IMAGE_TOKENS + OVERHEAD_TOKENS
 
     def output_tokens(self, task_id: str, model: Model, max_tokens: int | None) -> int:
         """Estimate the output tokens of a task on a model."""
@@ -46,11 +48,16 @@ class Estimator:
         return expected if max_tokens is None else min(expected, max_tokens)
 
     def learn(self, task_id: str, model: Model, characters: int, input_tokens: int, output_tokens: int) -> None:
-        """Learn from a call whose usage the provider reported. Calls with images are not to be given."""
+        """Learn from a call whose usage the provider reported. Calls with images are not to be given.
+
+        A factor that has given the very count stays: where a provider counts by characters, estimates are exact for good.
+        """
         if characters >= 200 and input_tokens > 0:
-            seen = min(16.0, max(_LEAST_FACTOR, characters / input_tokens))
             old = self._characters_per_token.get(model.id) or max(_LEAST_FACTOR, model.characters_per_token)
-            self._characters_per_token[model.id] = old + _LEARNING_RATE * (seen - old)
+            counted = input_tokens - OVERHEAD_TOKENS
+            if int(characters / old) != counted:
+                seen = min(16.0, max(_LEAST_FACTOR, characters / max(1, counted)))
+                self._characters_per_token[model.id] = old + _LEARNING_RATE * (seen - old)
         key = (task_id, model.id)
         recent = self._outputs.get(key)
         if recent is None:

@@ -1,8 +1,8 @@
-"""What is different for tenants whose calls go on in another chain when their budget is spent.
+"""What is different for tenants and tasks whose calls go on in another chain when their budget is spent.
 
-Rules: spending that no budget holds is counted all the same: it is owed by all of the tenant's budgets, so that a month knows
+Rules: spending that no budget holds is counted all the same: it is owed by all budgets of whose it is, so that a month knows
 what was spent after a day had run out. A budget may run out between planning a call and reserving for it, by other calls or
-by other processes: such a call is planned once more. Nothing of this is in the way of calls where no tenant has such a chain.
+by other processes: such a call is planned once more. Nothing of this is in the way of calls where nobody has such a chain.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from contextlib import aclosing
 from typing import Protocol
 
 from gearshift.core.admission import Admission
-from gearshift.core.answer import Answer, Completion
+from gearshift.core.answer import Answer, Completion, EmbedAnswer
 from gearshift.core.blueprint import Blueprint
 from gearshift.core.config.model import STOP
 from gearshift.core.errors import RateLimitedError, RouteError
 from gearshift.core.events import Completed, Event
 from gearshift.core.flight import Horizon
 from gearshift.core.observer import CallContext, Observer
-from gearshift.core.request import Request
+from gearshift.core.request import EmbedRequest, Request
+from gearshift.core.spending import limits_of
 
 
 class Answering(Protocol):
@@ -41,19 +42,30 @@ class Streaming(Protocol):
         ...
 
 
+class Embedding(Protocol):
+    """Turns texts into vectors."""
+
+    def __call__(self, request: EmbedRequest, ends_by: float | None = None) -> Awaitable[EmbedAnswer]:
+        """Answer the call."""
+        ...
+
+
 def goes_on(blueprint: Blueprint) -> bool:
-    """Tell whether the calls of some tenant go on when its budget is spent."""
-    return any(tenant.on_exhausted != STOP for tenant in blueprint.config.access.tenants.values())
+    """Tell whether the calls of some tenant or task go on when its budget is spent."""
+    tenants, tasks = blueprint.config.access.tenants.values(), blueprint.tasks.values()
+    return any(tenant.on_exhausted != STOP for tenant in tenants) or any(task.on_exhausted != STOP for task in tasks)
 
 
 class OnceMore:
-    """The layer that has a call planned once more when its tenant's budget ran out after it was planned."""
+    """The layer that has a call planned once more when its tenant's or task's budget ran out after it was planned."""
 
-    def __init__(self, blueprint: Blueprint, answering: Answering, streaming: Streaming) -> None:
-        tenants = blueprint.config.access.tenants
+    def __init__(self, blueprint: Blueprint, answering: Answering, streaming: Streaming, embedding: Embedding) -> None:
+        tenants, tasks = blueprint.config.access.tenants, blueprint.tasks
         self._tenants = frozenset(name for name, tenant in tenants.items() if tenant.on_exhausted != STOP)
+        self._tasks = frozenset(name for name, task in tasks.items() if task.on_exhausted != STOP)
         self._answering = answering
         self._streaming = streaming
+        self._embedding = embedding
 
     async def answer(self, request: Request, ends_by: float | None, horizon: Horizon | None = None) -> Answer:
         """Answer a unary call; arguments and errors as `Router.route`."""
@@ -63,6 +75,15 @@ class OnceMore:
             if not self._may_help(request, error):
                 raise
         return await self._answering(request, ends_by, horizon)
+
+    async def embed(self, request: EmbedRequest, ends_by: float | None = None) -> EmbedAnswer:
+        """Turn texts into vectors; arguments and errors as `Router.embed`."""
+        try:
+            return await self._embedding(request, ends_by)
+        except RateLimitedError as error:
+            if not self._may_help(request, error):
+                raise
+        return await self._embedding(request, ends_by)
 
     async def stream(
         self, request: Request, ends_by: float | None, horizon: Horizon | None = None
@@ -88,36 +109,35 @@ class OnceMore:
             async for batch in batches:
                 yield batch
 
-    def _may_help(self, request: Request, error: RateLimitedError) -> bool:
+    def _may_help(self, request: Request | EmbedRequest, error: RateLimitedError) -> bool:
         """Tell whether a budget was what the call lacked, and another plan may do without it."""
-        return request.tenant in self._tenants and "cost of " in error.limit
+        return (request.tenant in self._tenants or request.task.id in self._tasks) and "cost of " in error.limit
 
 
 class ExhaustedSpending(Observer):
-    """Counts what calls cost that their tenant's budget does not hold."""
+    """Counts what calls cost that their tenant's or task's budget does not hold."""
 
     def __init__(self, blueprint: Blueprint, admission: Admission) -> None:
-        self._tenants = blueprint.config.access.tenants
+        self._blueprint = blueprint
         self._admission = admission
 
     def call_ended(self, context: CallContext, completion: Completion, error: str) -> None:
-        """Take the call's cost from the tenant's budgets."""
-        tenant = context.resolution.tenant
-        if not context.is_exhausted or tenant not in self._tenants:
+        """Take the call's cost from the budgets that did not hold it."""
+        if not context.unheld:
             return
         cost = float(sum(each.cost_usd for each in completion.attempts if each.cost_usd is not None))
         if not cost:
             return
         now = time.monotonic()
-        buckets = self._admission.shared_buckets("tenant", tenant, self._tenants[tenant].limits, now)
-        for bucket in buckets:
-            if bucket.unit == "cost":
-                bucket.settle(0.0, cost, now)
+        for kind, name in context.unheld:
+            for bucket in self._admission.shared_buckets(kind, name, limits_of(kind, name, self._blueprint), now):
+                if bucket.unit == "cost":
+                    bucket.settle(0.0, cost, now)
         self._admission.changed()
 
 
 def exhausted_spending(blueprint: Blueprint, admission: Admission) -> tuple[Observer, ...]:
-    """Give what counts, where a tenant's calls go on when its budget is spent."""
+    """Give what counts, where somebody's calls go on when a budget is spent."""
     return (ExhaustedSpending(blueprint, admission),) if goes_on(blueprint) else ()
 
 

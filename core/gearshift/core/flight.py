@@ -80,6 +80,8 @@ class Flight(Generic[A]):
         self.result: A | None = None
         self.error: Exception | None = None
         self.is_over = False
+        self.is_foreign = False
+        """Whether another process makes the call, and this one only waits for what becomes of it."""
         self.members = 0
         self._ended = ended
         self._scope = anyio.CancelScope()
@@ -293,6 +295,15 @@ class Flights:
         flight = Flight[A](Horizon(ends_at), ended)
         self._tasks.start_soon(self._fly, flight, work)
         return flight
+
+    def aside(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run something beside the flights; it ends by itself, or with them."""
+        assert self._tasks is not None
+
+        async def run() -> None:
+            await work()
+
+        self._tasks.start_soon(run)
 
     async def _fly(self, flight: Flight[A], work: Callable[[Flight[A]], Awaitable[A]]) -> None:
         self.running += 1

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from gearshift.core.answer import AttemptRecord, Completion, StageRef
 from gearshift.core.request import Resolution
+from gearshift.core.tracing import Trace
 
 
 class CallContext(Struct, frozen=True, kw_only=True):
@@ -21,8 +22,10 @@ class CallContext(Struct, frozen=True, kw_only=True):
     stream: bool
     revision: str
     """Of the configuration."""
-    is_exhausted: bool = False
-    """Whether the tenant's budget was spent, so that another chain served."""
+    trace: Trace | None = None
+    """Its place in a trace; None where calls are not traced."""
+    unheld: tuple[tuple[str, str], ...] = ()
+    """Whose budget was spent, so that another chain served: `tenant` or `task`, and its name."""
 
 
 class Observer:

@@ -102,6 +102,7 @@ async def cache_stores_of(blueprint: Blueprint) -> AsyncGenerator[CacheStores | 
         yield None
         return
     from gearshift.core.shared.caches import RedisCacheStore
+    from gearshift.core.shared.leases import RedisLeases
 
     try:
         from gearshift.core.shared.connection import RedisConnection
@@ -110,8 +111,10 @@ async def cache_stores_of(blueprint: Blueprint) -> AsyncGenerator[CacheStores | 
     # Connections of their own: no limit waits behind a large answer.
     connection = RedisConnection(redis)
     try:
+        answers = RedisCacheStore(connection, redis.prefix, "response", caching.response_max_bytes)
         yield CacheStores(
-            answers=RedisCacheStore(connection, redis.prefix, "response", caching.response_max_bytes),
+            answers=answers,
+            leases=RedisLeases(answers) if caching.response_max_bytes else None,
             vectors=RedisCacheStore(connection, redis.prefix, "embedding", caching.embedding_max_bytes),
         )
     finally:

@@ -20,10 +20,9 @@ from msgspec import Struct, structs
 from gearshift.core.admission import Admission, AnyBucket
 from gearshift.core.answer import Completion
 from gearshift.core.blueprint import Blueprint, Chain, ChainPolicy, Stage
-from gearshift.core.buckets import NEVER
 from gearshift.core.call import PreparedCall
 from gearshift.core.confidence import Gauge
-from gearshift.core.config.model import STOP, ChainPolicyConfig
+from gearshift.core.config.model import ChainPolicyConfig
 from gearshift.core.errors import ChainExhaustedError, DeadlineError, NoStageError, PromptNotCachedError, invalid
 from gearshift.core.estimate import Estimator, measure
 from gearshift.core.experience import Experience
@@ -45,6 +44,8 @@ from gearshift.core.request import (
 )
 from gearshift.core.resolve import Classifier, Resolved, resolve
 from gearshift.core.schema import Schema, SchemaCache, SchemaError, SchemaLimitError
+from gearshift.core.spending import Payer, Unheld, held, payers_of
+from gearshift.core.tracing import CURRENT
 from gearshift.core.validation import validate
 from gearshift.core.words import Outcome, Sensitivity, Source
 
@@ -138,31 +139,33 @@ class Preparer:
             explains=explains,
         )
         buckets = buckets_for(resolved, self._admission, began) if decision.is_limited else ()
-        is_exhausted = False
-        if buckets and resolved.tenant.on_exhausted != STOP:
-            spent = exhausted(planned, resolved, self._admission, began)
-            if spent is not None:
-                is_exhausted = True
-                chain = self._blueprint.chains[resolved.tenant.on_exhausted]
-                decision = self._decided(request, structs.replace(resolved, chain=chain), policy)
-                resolved = decision.resolved
-                notes = (*notes, f"{spent}: the chain {chain.name} serves instead")
-                buckets = tuple(
-                    each for each in buckets if not is_tenants_money(each, resolved, self._admission, began)
-                )
-                planned = plan(
-                    resolved,
-                    needs_of(request, resolved, characters, images, parameters.max_tokens),
-                    caps,
-                    self._estimator,
-                    partial(self._admission.state_of, now=began),
-                    datetime.now(UTC),
-                    began,
-                    1.0 if explains else self._chance.random(),
-                    decision.layout,
-                    experience,
-                    explains=explains,
-                )
+        unheld: Unheld = ()
+        for payer in decision.payers:
+            spent = payer.spent((each.expected_cost for each in planned.stages), self._admission, began)
+            if not spent:
+                continue
+            chain = self._blueprint.chains[payer.chain]
+            moved = self._decided(request, structs.replace(resolved, chain=chain), policy)
+            elsewhere = plan(
+                moved.resolved,
+                needs_of(request, moved.resolved, characters, images, parameters.max_tokens),
+                caps,
+                self._estimator,
+                partial(self._admission.state_of, now=began),
+                datetime.now(UTC),
+                began,
+                1.0 if explains else self._chance.random(),
+                moved.layout,
+                experience,
+                explains=explains,
+            )
+            if not elsewhere.stages and all(each.reason != "breaker" for each in elsewhere.skipped):
+                notes = (*notes, f"{spent}, and no stage of the chain {chain.name} may serve instead")
+                continue
+            decision, resolved, planned = moved, moved.resolved, elsewhere
+            notes = (*notes, f"{spent}: the chain {chain.name} serves instead")
+            unheld = (*unheld, (payer.kind, payer.name))
+            buckets = held(buckets, unheld, self._blueprint, self._admission, began)
         return PreparedCall(
             request=request,
             resolved=resolved,
@@ -176,7 +179,8 @@ class Preparer:
                 chain=resolved.chain.name,
                 stream=request.stream is not None,
                 revision=self._blueprint.revision,
-                is_exhausted=is_exhausted,
+                trace=CURRENT.get(),
+                unheld=unheld,
             ),
             judge=decision.judge,
             prompt=prompt,
@@ -244,6 +248,7 @@ class Preparer:
             is_limited=bool(resolved.tenant.limits or (resolved.declared and resolved.declared.limits)),
             judge=self._judge(policy),
             cache_key=self._cache_key(request.tenant, resolved),
+            payers=payers_of(resolved),
         )
 
     def _prompt(self, request: Request, resolved: Resolved, now: float) -> tuple[FilledPrompt, str, tuple[str, ...]]:
@@ -316,31 +321,6 @@ def buckets_for(resolved: Resolved, admission: Admission, now: float) -> tuple[A
     return (*tenant, *task)
 
 
-def is_tenants_money(bucket: AnyBucket, resolved: Resolved, admission: Admission, now: float) -> bool:
-    """Tell whether a bucket is one of the tenant's budgets."""
-    tenant = admission.shared_buckets("tenant", resolved.resolution.tenant, resolved.tenant.limits, now)
-    return bucket.unit == "cost" and any(each is bucket for each in tenant)
-
-
-def exhausted(planned: Plan, resolved: Resolved, admission: Admission, now: float) -> str | None:
-    """Say that the tenant's budget pays for no stage of the plan, and until when; None where it pays for one."""
-    name = resolved.resolution.tenant
-    costs = [stage.expected_cost for stage in planned.stages]
-    known = [float(cost) for cost in costs if cost is not None]
-    if not known:
-        return None
-    least, longest = min(known), 0.0
-    for bucket in admission.shared_buckets("tenant", name, resolved.tenant.limits, now):
-        if bucket.unit == "cost":
-            longest = max(longest, bucket.wait_for(least, now))
-    if longest == 0:
-        return None
-    if longest == NEVER:
-        return f"the budget of the tenant {name} is less than what the call is expected to cost"
-    until = datetime.fromtimestamp(time.time() + longest, UTC)
-    return f"the budget of the tenant {name} is spent until {until:%Y-%m-%d %H:%M} UTC"
-
-
 def require_stage(planned: Plan, chain: Chain, admission: Admission) -> None:
     """Check that a plan has a stage to run on.
 
@@ -374,6 +354,8 @@ class _Decision(Struct, frozen=True, kw_only=True):
     strongest: Stage
     is_limited: bool
     """Whether its tenant or task has limits."""
+    payers: tuple[Payer, ...]
+    """Whose budgets, once spent, lead to another chain."""
     judge: Judge
     cache_key: str
 

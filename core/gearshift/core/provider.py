@@ -72,6 +72,7 @@ class ProviderCall:
         want_logprobs: only where `model.features` has LOGPROBS.
         cache_key: hash of tenant and task for providers that route by it; empty sends none.
         extra_body: fields merged into the request's body last, as configured for the stage.
+        trace_head: header lines, each ended by CRLF, that tie the call to the caller's trace; empty when it is not traced.
         wake: where the engine holds text back for a time only: it may be told how a waiting read is woken, upon which the
             adapter gives an empty chunk. One that leaves it alone has held text released at its next chunk.
 
@@ -95,6 +96,7 @@ class ProviderCall:
     cache_key: str = ""
     extra_body: Mapping[str, object] = field(default_factory=dict[str, object])
     wake: Wake | None = None
+    trace_head: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,8 @@ class EmbedCall:
     dimensions: int | None = None
     truncation: Truncation = Truncation.ERROR
     extra_body: Mapping[str, object] = field(default_factory=dict[str, object])
+    trace_head: bytes = b""
+    """As in `ProviderCall`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -135,10 +135,14 @@ class Tool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolChoice:
-    """Whether and which tool is called; `name` with NAMED only."""
+    """Whether and which tool is called; `name` with NAMED only.
+
+    `is_single` asks for at most one call in a turn; providers that cannot be held to that may still give several.
+    """
 
     mode: ToolMode = ToolMode.AUTO
     name: str = ""
+    is_single: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,7 @@ from gearshift.core.errors import UnknownTaskError, invalid
 from gearshift.core.estimate import Estimator
 from gearshift.core.events import Event
 from gearshift.core.execute import CallOptions, execute_request
-from gearshift.core.exhausted import Answering, OnceMore, Streaming, exhausted_spending, goes_on
+from gearshift.core.exhausted import Answering, Embedding, OnceMore, Streaming, exhausted_spending, goes_on
 from gearshift.core.experience import Experience
 from gearshift.core.flight import Flight, Flights, Horizon
 from gearshift.core.fold import replayed
@@ -106,6 +106,7 @@ class State:
         self.flights = Flights()
         self.answers = AnswerCache(stores.answers if stores is not None else MemoryStore(caching.response_max_bytes))
         self.running: Running = {}
+        self.leases = stores.leases if stores is not None else None
         self.vectors = VectorCache(
             stores.vectors if stores is not None else MemoryStore(caching.embedding_max_bytes),
             caching.embedding_ttl_minutes * 60,
@@ -168,6 +169,7 @@ class Router:
             (*observers, *exhausted_spending(blueprint, self.state.admission)),
             blueprint.config.retry,
             self._chance,
+            self.state.flights,
         )
         if self.state.gauge is None and measures_answers(blueprint):
             self.state.gauge = Gauge(shipped())
@@ -183,17 +185,22 @@ class Router:
             experience,
             self.state.gauge,
         )
-        self._embedder = Embedder(blueprint, self._runner, self.state.vectors, self.state.merger)
+        self._embedding: Embedding = Embedder(blueprint, self._runner, self.state.vectors, self.state.merger).embed
         self._answering: Answering = self._answer
         self._streaming: Streaming = self._stream
         if any(task.cache is not None for task in blueprint.tasks.values()):
             cached = CachedRunner(
-                self._preparer, self._runner, self.state.answers, self.state.flights, self.state.running
+                self._preparer,
+                self._runner,
+                self.state.answers,
+                self.state.flights,
+                self.state.running,
+                self.state.leases,
             )
             self._answering, self._streaming = cached.answer, cached.stream
         if goes_on(blueprint):
-            again = OnceMore(blueprint, self._answering, self._streaming)
-            self._answering, self._streaming = again.answer, again.stream
+            again = OnceMore(blueprint, self._answering, self._streaming, self._embedding)
+            self._answering, self._streaming, self._embedding = again.answer, again.stream, again.embed
 
     def take_over(self) -> None:
         """Forget what only calls under the replaced router's configuration could still find. Call it when this one is in force."""
@@ -270,7 +277,7 @@ class Router:
             RouteError: there are none; see errors.py.
 
         """
-        return await self._embedder.embed(request, ends_by)
+        return await self._embedding(request, ends_by)
 
     def explain(self, request: Request) -> Explanation:
         """Say what would be decided, without running it.

@@ -16,6 +16,7 @@ from gearshift.core.answer import NO_USAGE, Usage
 from gearshift.core.events import ReasoningDelta, TextDelta
 from gearshift.core.failures import ProviderFailure
 from gearshift.core.gates.labels import read_label
+from gearshift.core.pieces import RUN, folded
 from gearshift.core.provider import Chunk, TokenLogprob
 from gearshift.core.request import JsonOutput, LabelOutput, Output, ToolCall
 from gearshift.core.schema import strip_fence
@@ -43,6 +44,7 @@ class Transcript:
 
     __slots__ = (
         "_calls",
+        "_folded",
         "_is_counted",
         "_is_stale",
         "_texts",
@@ -59,6 +61,8 @@ class Transcript:
 
     def __init__(self) -> None:
         self._texts: list[str] = []
+        self._folded = 0
+        """So many of them have been looked at by `fold`."""
         self._calls: dict[int, list[str]] = {}
         self.logprobs: list[TokenLogprob] = []
         self.usage: Usage | None = None
@@ -111,11 +115,19 @@ class Transcript:
         if chunk.notes:
             self.notes += chunk.notes
 
+    def fold(self) -> None:
+        """Join short pieces, now and then: after each read of a stream, so that a long answer costs its characters."""
+        texts, done = self._texts, self._folded
+        if len(texts) - done >= RUN:
+            texts[done:] = folded(texts[done:])
+            self._folded = len(texts)
+
     @property
     def raw(self) -> str:
         """The text as the model wrote it."""
         if len(self._texts) > 1:
             self._texts = ["".join(self._texts)]
+            self._folded = 1
         return self._texts[0] if self._texts else ""
 
     @property

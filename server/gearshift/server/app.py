@@ -1,6 +1,6 @@
 """The service, put together: the one file that knows the order of the layers.
 
-    http port (metrics, health) ┐
+    http port (metrics, health; gRPC-Web; OpenAI's API) ┐
     gRPC server ─ guard ─ RouterService, OpsService, health, reflection ─▶ Router ─▶ observers: ledger, metrics, log, trail
                                                                              └▶ embedded models' processes
 
@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -22,6 +23,7 @@ import anyio.to_thread
 import grpc
 from aiohttp import web
 from google.protobuf.timestamp_pb2 import Timestamp
+from grpc_channelz.v1 import channelz, channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from gearshift.core.blueprint import Blueprint
@@ -59,10 +61,15 @@ from gearshift.server.reloading import reloadable
 from gearshift.server.retiring import Retirement, retirement
 from gearshift.server.router_service import RouterService
 from gearshift.server.scheduling import sparing
+from gearshift.server.telemetry.names import provider_name
+from gearshift.server.telemetry.otlp import telemetry
 from gearshift.server.trail import Trail
 from gearshift.server.version import service_version
+from gearshift.server.web.calling import Calling
+from gearshift.server.web.grpc_web import grpc_web_routes
 from gearshift.server.web.monitoring import monitoring_routes
-from gearshift.server.web.port import http_port
+from gearshift.server.web.openai.routes import openai_routes
+from gearshift.server.web.port import http_port, takes_calls
 from gearshift.server.workers.exposing import whole_exposition
 from gearshift.server.workers.member import Member
 from gearshift.server.workers.ops import TeamOpsService
@@ -79,6 +86,7 @@ SERVICES = (
     router_pb2.DESCRIPTOR.services_by_name["RouterService"].full_name,
     ops_pb2.DESCRIPTOR.services_by_name["OpsService"].full_name,
     health.SERVICE_NAME,
+    channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name,
 )
 
 
@@ -323,6 +331,11 @@ async def running_app(
         ]
         if metrics is not None:
             observers.append(metrics)
+        traces = await stack.enter_async_context(
+            telemetry(config.telemetry.otlp, service_version(), lambda name: provider_name(app.router.blueprint, name))
+        )
+        if traces is not None:
+            observers.append(traces)
         router = Router(
             blueprint,
             classifier=TaskClassifier.load(),
@@ -334,6 +347,7 @@ async def running_app(
             stores=stores,
         )
         guard = CallGuard(config.server.max_calls)
+        guard.traced = traces.begin if traces is not None else None
         retired = await stack.enter_async_context(retirement())
         app = App(blueprint, router, ledger, metrics, trail, guard, models, tuple(observers), read, providers, retired)
         stack.push_async_callback(app.aclose)
@@ -373,39 +387,56 @@ async def running_app(
                 )
                 metrics.gauge("gearshift_shared_round_trip_seconds", "Moving average.", lambda: health.round_trip_s)
         await stack.enter_async_context(app.budgets.seeding(blueprint))
-        await stack.enter_async_context(_serving(app, config.server, member))
-        await stack.enter_async_context(following(*app.followed()))
+        methods: dict[str, Any] = {}
+        calling = Calling(methods)
         if config.server.http:
+            # Around the gRPC server, so that it shows how that one leaves, and its calls are given their grace as well.
             app.http_port = await stack.enter_async_context(
-                http_port(config.server, _routes(app, member), reuse_port=member is not None)
+                http_port(
+                    config.server, _routes(app, calling, member), app.certificates, reuse_port=member is not None
+                )
             )
+        await stack.enter_async_context(_serving(app, config.server, member, calling, methods))
+        await stack.enter_async_context(following(*app.followed()))
         for warning in (*blueprint.warnings, *app.keys.warnings()):
             _log.warning(warning)
         yield app
 
 
-def _routes(app: App, member: Member | None) -> list[web.AbstractRouteDef]:
+def _routes(app: App, calling: Calling, member: Member | None) -> list[web.AbstractRouteDef]:
     """Give what the HTTP port serves."""
+    server = app.router.blueprint.config.server
     metrics = app.metrics
     whole = None
     if member is not None and metrics is not None:
         whole = whole_exposition(member, metrics, app.router.blueprint)
-    return [*monitoring_routes(metrics, lambda: app.is_serving, whole)]
+    routes: list[web.AbstractRouteDef] = [*monitoring_routes(metrics, lambda: app.is_serving, whole)]
+    if takes_calls(server):
+        routes += grpc_web_routes(calling, SERVICES, server.max_message_bytes)
+        if server.openai.enabled:
+            routes += openai_routes(app, calling)
+    return routes
 
 
 @asynccontextmanager
-async def _serving(app: App, config: ServerConfig, member: Member | None) -> AsyncGenerator[None]:
-    """Run the gRPC server while the block runs."""
+async def _serving(
+    app: App, config: ServerConfig, member: Member | None, calling: Calling, methods: dict[str, Any]
+) -> AsyncGenerator[None]:
+    """Run the gRPC server while the block runs; its handlers go into `methods` as well."""
     server = grpc.aio.server(options=_options(config, shared=member is not None))
     routing = RouterService(app) if member is None else TeamRouterService(app, member)
     operating = OpsService(app) if member is None else TeamOpsService(app, member)
-    router_pb2_grpc.add_RouterServiceServicer_to_server(routing, app.guard.over(server))
-    ops_pb2_grpc.add_OpsServiceServicer_to_server(operating, app.guard.over(server))
+    router_pb2_grpc.add_RouterServiceServicer_to_server(routing, app.guard.over(server, methods))
+    ops_pb2_grpc.add_OpsServiceServicer_to_server(operating, app.guard.over(server, methods))
     checks = health.aio.HealthServicer()
     refusals = app.guard.refusals
     health_key = keyed(lambda: app.access, lambda keys: keys.is_open or keys.config.open_health, refusals)
-    health_pb2_grpc.add_HealthServicer_to_server(checks, handlers_of(server, health_key))
+    health_pb2_grpc.add_HealthServicer_to_server(checks, handlers_of(server, health_key, methods))
     reflection_key = keyed(lambda: app.access, lambda keys: keys.is_open or keys.config.open_reflection, refusals)
+    channels_key = keyed(lambda: app.access, lambda keys: keys.is_open, refusals, for_ops=True)
+    channelz_pb2_grpc.add_ChannelzServicer_to_server(  # pyright: ignore[reportUnknownMemberType]
+        channelz.aio.ChannelzServicer(), handlers_of(server, channels_key)
+    )
     enable_reflection(server, SERVICES, reflection_key)
     app.port = _bind(server, config, app.certificates)
     await server.start()
@@ -421,10 +452,10 @@ async def _serving(app: App, config: ServerConfig, member: Member | None) -> Asy
             await checks.enter_graceful_shutdown()
             await anyio.sleep(config.notice_s)
             app.trail.close()
-            await _drain(server, app.guard, config.grace_s)
+            await _drain(server, app.guard, config.grace_s, calling)
 
 
-async def _drain(server: grpc.aio.Server, guard: CallGuard, grace_s: float) -> None:
+async def _drain(server: grpc.aio.Server, guard: CallGuard, grace_s: float, calling: Calling) -> None:
     """Stop taking calls and give those that run `grace_s` to end.
 
     Health watches and reflection never end by themselves, so the server is stopped as soon as our own calls have ended.
@@ -440,6 +471,7 @@ async def _drain(server: grpc.aio.Server, guard: CallGuard, grace_s: float) -> N
             await anyio.lowlevel.checkpoint()
             await guard.wait_idle()
             await server.stop(_LAST_MESSAGES_S)
+    calling.cancel()
     # stop() returns before cancelled handlers have cleaned up.
     with anyio.move_on_after(_CLEANUP_S):
         await guard.wait_idle()

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class Certificates:
-    """Certificate, key and client authorities of the gRPC port.
+    """Certificate, key and client authorities of the gRPC port, and of the HTTP port where it speaks TLS.
 
     Raises:
         ConfigError: a file cannot be read, or is none of its kind.
@@ -44,6 +44,7 @@ class Certificates:
         self.expires_at = 0.0
         """When the certificate, or one of its chain, runs out, seconds since the epoch."""
         self._held: tuple[bytes, bytes, bytes | None] = (b"", b"", None)
+        self._checked: ssl.SSLContext
         self._current = self._read()
 
     @property
@@ -56,6 +57,16 @@ class Certificates:
         return grpc.dynamic_ssl_server_credentials(
             self._current, lambda: self._current, require_client_authentication=bool(self._tls.client_ca)
         )
+
+    def http_context(self) -> ssl.SSLContext:
+        """Give what the HTTP port listens with; at each handshake it takes what is in force."""
+        given = self._checked
+
+        def take_current(handshake: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _given: ssl.SSLContext) -> None:
+            handshake.context = self._checked
+
+        given.sni_callback = take_current  # called whether or not the client names the host
+        return given
 
     def reread(self) -> bool:
         """Put the files in force as they are now; tell whether they have changed.
@@ -102,15 +113,17 @@ class Certificates:
             # gRPC would only say that it cannot listen.
             check = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             check.load_cert_chain(tls.certificate, tls.key, password="")
+            check.set_alpn_protocols(["http/1.1"])
             if tls.client_ca:
                 check.load_verify_locations(tls.client_ca)
+                check.verify_mode = ssl.CERT_REQUIRED
             expires_at = expiry_of_pem(certificate)
         except (ssl.SSLError, ValueError) as error:
             told = "certificate, key and client_ca must be PEM files, and the key the certificate's and not encrypted"
             raise ConfigError([f"server.tls: {told}"]) from error
         except OSError as error:
             raise ConfigError([f"server.tls: {error.filename}: {error.strerror}"]) from error
-        self._held, self.expires_at = (key, certificate, authority), expires_at
+        self._held, self.expires_at, self._checked = (key, certificate, authority), expires_at, check
         return grpc.ssl_server_certificate_configuration([(key, certificate)], root_certificates=authority)
 
 

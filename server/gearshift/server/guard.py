@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import anyio
@@ -59,6 +59,23 @@ class _Eras:
         self.era = Era()
 
 
+class Counted:
+    """One call, counted while the block runs. Made by `CallGuard.counted`."""
+
+    __slots__ = ("_era", "_guard")
+
+    def __init__(self, guard: CallGuard, era: Era) -> None:
+        self._guard = guard
+        self._era = era
+
+    def __enter__(self) -> None:
+        self._guard.in_flight += 1
+        self._era.running += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._guard.ends(self._era)
+
+
 class CallGuard:
     """Guards the handlers of our services and counts their calls; others (health, reflection) are added without it.
 
@@ -71,6 +88,8 @@ class CallGuard:
         self.in_flight = 0
         self.ended = 0
         self.refusals = Refusals()
+        self.traced: Callable[[Any], None] | None = None
+        """Told the metadata of each call before it runs; None where calls are not traced."""
         self.is_leaving = False
         """Whether the service stops: new calls are refused as UNAVAILABLE, which clients may try elsewhere."""
         self._idle: anyio.Event | None = None
@@ -90,9 +109,39 @@ class CallGuard:
         past, self._eras.era = self._eras.era, Era()
         return past
 
-    def over(self, server: grpc.aio.Server) -> grpc.aio.Server:
-        """Give what generated code adds a service to in place of the server, so that its handlers are guarded."""
-        return handlers_of(server, self.guarded)
+    def counted(self) -> Counted:
+        """Give a context manager that counts a call which came otherwise than over gRPC.
+
+        Raises:
+            RateLimitedError: more than `max_calls` run.
+        """
+        if self.in_flight >= self._max_calls:
+            raise self._crowded()
+        return Counted(self, self._eras.era)
+
+    def _crowded(self) -> RateLimitedError:
+        return RateLimitedError(
+            f"more than {self._max_calls} calls at once; try again", retry_after_s=_PUSHBACK_S, limit="server.max_calls"
+        )
+
+    def ends(self, era: Era) -> None:
+        """Count the end of a call."""
+        self.in_flight -= 1
+        self.ended += 1
+        era.running -= 1
+        if not era.running:
+            era.ended()
+        if self._idle is not None and self.in_flight == 0:
+            self._idle.set()
+            self._idle = None
+
+    def over(self, server: grpc.aio.Server, kept: MutableMapping[str, Any] | None = None) -> grpc.aio.Server:
+        """Give what generated code adds a service to in place of the server, so that its handlers are guarded.
+
+        Args:
+            kept: where each guarded handler is put by its path as well.
+        """
+        return handlers_of(server, self.guarded, kept)
 
     def guarded(self, service: str, handler: Any) -> Any:
         """Wrap a service's handler."""
@@ -104,13 +153,7 @@ class CallGuard:
         return wrap(inner, handler.request_deserializer, _serialized)
 
     def _guarded(self, inner: Handler, most: float, eras: _Eras) -> Handler:
-        crowded = status_of(
-            RateLimitedError(
-                f"more than {self._max_calls} calls at once; try again",
-                retry_after_s=_PUSHBACK_S,
-                limit="server.max_calls",
-            )
-        )
+        crowded = status_of(self._crowded())
 
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             if self.is_leaving:
@@ -118,6 +161,8 @@ class CallGuard:
             if self.in_flight >= most:
                 context.set_trailing_metadata(crowded.metadata)
                 await context.abort(crowded.code, crowded.message)
+            if self.traced is not None:
+                self.traced(context.invocation_metadata())
             self.in_flight += 1
             era = eras.era
             era.running += 1

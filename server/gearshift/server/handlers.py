@@ -8,7 +8,7 @@ a dictionary for each service, in the order in which they were added.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, cast
 
 import grpc
@@ -17,21 +17,27 @@ Wrap = Callable[[str, Any], Any]
 """Given a service's name and a handler, gives the handler to add."""
 
 
-def handlers_of(server: grpc.aio.Server, wrap: Wrap | None = None) -> grpc.aio.Server:
+def handlers_of(
+    server: grpc.aio.Server, wrap: Wrap | None = None, kept: MutableMapping[str, Any] | None = None
+) -> grpc.aio.Server:
     """Give what generated code adds a service to in place of the server.
 
     Args:
         wrap: what is done to each handler before it is added; None adds it as it is.
+        kept: where each handler is put by its path as well, for those who call it otherwise than over gRPC.
     """
-    return cast("grpc.aio.Server", _Handlers(server, wrap))
+    return cast("grpc.aio.Server", _Handlers(server, wrap, kept))
 
 
 class _Handlers:
     """The part of a server that generated code calls."""
 
-    def __init__(self, server: grpc.aio.Server, wrap: Wrap | None) -> None:
+    def __init__(
+        self, server: grpc.aio.Server, wrap: Wrap | None, kept: MutableMapping[str, Any] | None = None
+    ) -> None:
         self._server = server
         self._wrap = wrap
+        self._kept = kept
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Pass over: generated code brings the same handlers once more, by the names of their methods."""
@@ -42,4 +48,6 @@ class _Handlers:
         added = dict(handlers)
         if wrap is not None:
             added = {method: wrap(service, handler) for method, handler in handlers.items()}
+        if self._kept is not None:
+            self._kept.update((f"/{service}/{method}", handler) for method, handler in added.items())
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, added),))

@@ -1,4 +1,4 @@
-"""A key for services that are not ours: health and reflection ask nobody who calls.
+"""A key for services that are not ours: health, reflection and channelz ask nobody who calls.
 
 Rules: wraps a handler when its service is added; whether a key is needed is asked at each call, since keys and switches are
 reloaded in place.
@@ -12,20 +12,23 @@ from typing import Any
 
 import grpc
 
-from gearshift.core.errors import AccessError
-from gearshift.server.access import Access
+from gearshift.core.errors import AccessError, ForbiddenError
+from gearshift.server.access import Access, require_ops
 from gearshift.server.handlers import Wrap
 from gearshift.server.refusals import Refusals
 from gearshift.server.status import status_of
 
 
-def keyed(access: Callable[[], Access], is_open: Callable[[Access], bool], refusals: Refusals) -> Wrap:
+def keyed(
+    access: Callable[[], Access], is_open: Callable[[Access], bool], refusals: Refusals, *, for_ops: bool = False
+) -> Wrap:
     """Give what has a service's handlers ask for a key.
 
     Args:
         access: gives the keys in force.
         is_open: tells whether they leave this service open.
         refusals: told of calls without a right key.
+        for_ops: whether the key must have the role `ops`.
     """
 
     async def check(context: Any) -> None:
@@ -33,9 +36,12 @@ def keyed(access: Callable[[], Access], is_open: Callable[[Access], bool], refus
         if is_open(keys):
             return
         try:
-            keys.caller(context.invocation_metadata())
-        except AccessError as error:
-            refusals.note(context.peer(), error)
+            caller = keys.caller(context.invocation_metadata())
+            if for_ops:
+                require_ops(caller)
+        except (AccessError, ForbiddenError) as error:
+            if isinstance(error, AccessError):
+                refusals.note(context.peer(), error)
             status = status_of(error)
             context.set_trailing_metadata(status.metadata)
             await context.abort(status.code, status.message)

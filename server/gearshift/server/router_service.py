@@ -80,7 +80,7 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
         call = call_from_wire(message, caller.tenant, None)
         with self._deadlines.within(time_left(context, metadata)) as deadline:
             answering = running.router.route(call, joinable=bool(message.request_id), ends_by=deadline.at)
-            answer = await (_recorded(running, answering) if running.sync_ledger else answering)
+            answer = await (recorded(running, answering) if running.sync_ledger else answering)
         return route_response(answer)
 
     async def StreamRoute(self, request: router_pb2.StreamRouteRequest, context: Context) -> None:  # type: ignore[override]
@@ -96,7 +96,7 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
                 async for events in stream:
                     refused: LedgerError | None = None
                     if running.sync_ledger and isinstance(events[-1], Completed):
-                        refused = await _acknowledged(running, deadline.at)
+                        refused = await acknowledged(running, deadline.at)
                     await context.write(events_to_wire(events))
                     if refused is not None:
                         raise refused
@@ -108,7 +108,7 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
         caller = running.access.caller(metadata)
         call = embed_from_wire(request, caller.tenant)
         with self._deadlines.within(time_left(context, metadata)) as deadline:
-            answer = await _recorded(running, running.router.embed(call, ends_by=deadline.at))
+            answer = await recorded(running, running.router.embed(call, ends_by=deadline.at))
         return embed_answer_to_wire(answer)
 
     async def Explain(self, request: router_pb2.ExplainRequest, context: Context) -> router_pb2.ExplainResponse:
@@ -144,7 +144,7 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
         return router_pb2.ReportOutcomeResponse()
 
 
-async def _acknowledged(running: Running, ends_at: float | None) -> LedgerError | None:
+async def acknowledged(running: Running, ends_at: float | None) -> LedgerError | None:
     """Wait for a stream's rows while there is time; gives why they are not on disk, to be told after `completed`."""
     end = float("inf") if ends_at is None else ends_at - _COMPLETED_S
     with anyio.CancelScope(deadline=end):
@@ -156,7 +156,7 @@ async def _acknowledged(running: Running, ends_at: float | None) -> LedgerError 
     return LedgerError("the ledger did not write the call's rows before the deadline")
 
 
-async def _recorded(running: Running, answering: Awaitable[A]) -> A:
+async def recorded(running: Running, answering: Awaitable[A]) -> A:
     """Give the answer, or its failure; with a synchronous ledger only once its rows are on disk."""
     if not running.sync_ledger:
         return await answering

@@ -12,9 +12,10 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from gearshift.clients._transport.aio import ServerStream
+from gearshift.clients.accumulator import Accumulator
 from gearshift.clients.errors import RpcError
 from gearshift.clients.prompt_memory import PromptMemory, is_forgotten
-from gearshift.v1 import call_pb2, ops_pb2, router_pb2, stream_pb2
+from gearshift.v1 import answer_pb2, call_pb2, ops_pb2, router_pb2, stream_pb2
 
 Item = TypeVar("Item")
 Message = TypeVar("Message")
@@ -126,6 +127,22 @@ class RouteStream(_Stream[router_pb2.StreamRouteResponse, stream_pb2.Event]):
         if event.HasField("completed"):
             self._prompts.remember(self._task_id, self._prompt, event.completed.completion.prompt_key)
         return event
+
+    async def fold(self, into: Accumulator | None = None) -> answer_pb2.Answer:
+        """Read to the end and give the answer, checked; `into` holds what stands also when this raises.
+
+        Args:
+            into: what has folded every event that was received before; None when none was.
+
+        Raises:
+            RpcError: the call failed.
+            StreamProtocolError: the stream broke a rule of the contract, or ended without `completed`.
+
+        """
+        answer = Accumulator() if into is None else into
+        while (event := await self.receive()) is not None:
+            answer.apply(event)
+        return answer.finish()
 
     async def aclose(self) -> None:
         """End the call; what the server was doing for it is cancelled. Twice is fine."""

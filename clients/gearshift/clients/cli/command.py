@@ -72,6 +72,7 @@ SERVER: Final = {
     "simulate": "run simulated providers, with every fault that real ones have",
     "size": "how many instances a workload needs, and what they cost against an API",
     "tune": "find thresholds for a target quality by recorded outcomes",
+    "replay": "play a workload through the chains and through a single model, and compare",
 }
 """The server's commands, known here so that help need not import them."""
 

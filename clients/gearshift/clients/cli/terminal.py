@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import sys
 import unicodedata
 from collections.abc import Sequence
 from typing import Final, TextIO
@@ -50,6 +52,15 @@ def palette_for(stream: TextIO) -> Palette:
     """Give colours when stream is a terminal that wants them (https://no-color.org)."""
     is_wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return Palette(is_on=is_wanted and stream.isatty())
+
+
+def size_of_output() -> os.terminal_size:
+    """Give the terminal's own size: a COLUMNS of the environment may be another's, and text is taken back by rows."""
+    try:
+        size = os.get_terminal_size(sys.stdout.fileno())
+    except OSError:
+        return shutil.get_terminal_size()
+    return size if size.columns and size.lines else shutil.get_terminal_size()
 
 
 def safe(text: str) -> str:

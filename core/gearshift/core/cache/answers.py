@@ -61,8 +61,10 @@ class AnswerCache:
     async def find(self, key: str, call: PreparedCall, now: float) -> Answer | None:
         """Give the answer to an equal call, as this call's own: nothing was spent, and what that saved."""
         value = (await self.store.get((key,), now))[0]
-        if value is None:
-            return None
+        return None if value is None else self.answer_of(value, call, now)
+
+    def answer_of(self, value: bytes, call: PreparedCall, now: float) -> Answer | None:
+        """Give a kept answer as a call's own, from its bytes; None where another version wrote them."""
         try:
             kept = self._decoder.decode(value)
         except msgspec.MsgspecError:  # of another version, in a store that is shared
@@ -94,11 +96,11 @@ class AnswerCache:
             completion=completion,
         )
 
-    async def keep(self, key: str, call: PreparedCall, answer: Answer, ttl_s: float, purges: int, now: float) -> None:
-        """Keep an answer, if it is whole and accepted and nothing was purged since its call began."""
+    async def keep(self, key: str, call: PreparedCall, answer: Answer, ttl_s: float, purges: int, now: float) -> bool:
+        """Keep an answer, if it is whole and accepted and nothing was purged since its call began; tell whether it is."""
         done = answer.completion
         if done.outcome is not Outcome.ACCEPTED or done.finish_reason not in _WHOLE or purges != self._purges:
-            return
+            return False
         kept = _Kept(
             answer.text,
             answer.tool_calls,
@@ -123,6 +125,7 @@ class AnswerCache:
             ttl_s=ttl_s,
         )
         await self.store.put((item,), now)
+        return True
 
     async def purge(self, chosen: CacheFilter, now: float) -> int:
         """Drop what is chosen; give how many entries there were."""

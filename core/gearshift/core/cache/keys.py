@@ -19,6 +19,7 @@ from gearshift.core.resolve import Resolved
 from gearshift.core.words import Sensitivity
 
 _VERSION = 1
+_SINGLE = ("single",)
 """Raised when the meaning of a key or the form of what stands under it changes."""
 
 
@@ -46,7 +47,7 @@ def response_key(call: PreparedCall) -> str | None:
             sorted(system.variables.items()) if system is not None else [],
             [_message(message) for message in request.messages],
             request.tools,
-            [request.tool_choice.mode, request.tool_choice.name],
+            [request.tool_choice.mode, request.tool_choice.name, *(_SINGLE if request.tool_choice.is_single else ())],
             [type(call.resolved.output).__name__, call.resolved.output],
             call.parameters,
             [

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from gearshift.core.cache.leases import Leases
 from gearshift.core.promptcache import CacheCounts
 
 OVERHEAD_BYTES = 256
@@ -104,6 +105,8 @@ class CacheStores:
 
     answers: CacheStore
     vectors: CacheStore
+    leases: Leases | None = None
+    """Of the calls whose answers are kept, where several processes share them."""
 
 
 class MemoryStore:

@@ -5,7 +5,8 @@ read, so the time is bounded for any prompt; instructions stand at the ends, dat
 share this module: whatever is changed here needs a new training.
 
 A token is the first six letters of a word ("classify" and "classified" meet in "classi"), the sign "0" for any number,
-or one of a few signs. The features of a text are its tokens and its pairs of neighbouring tokens, each counted once.
+or one of a few signs. A text begins as after a line break, so that its first word, often the verb that asks, is told from the
+same word within a sentence. The features of a text are its tokens and its pairs of neighbouring tokens, each counted once.
 
 Complexity has a few more: how many quantities ("@0"), words that relate quantities ("@w") and formula signs ("@s") there
 are, in steps. They grow with what has to be worked out; text without them adds nothing, however long it is.
@@ -24,7 +25,7 @@ TAIL = 200  # characters
 Feature: TypeAlias = str | tuple[str, str]
 """A token or step, or a pair of neighbouring tokens."""
 
-_TOKEN = re.compile(r"(?<![^\W\d_])[^\W\d_]{1,6}|(?<!\d)\d|[?{}\n$=+*/\\<>\[\]]")
+_TOKEN = re.compile(r"(?<![^\W\d_])[^\W\d_]{1,6}|(?<!\d)\d|[?.:{}\n$=+*/\\<>\[\]]")
 
 _RELATING_WORDS = (
     "after all always altogether before between both cost difference each every except fewer first following half if "
@@ -40,7 +41,7 @@ def tokens_of(text: str) -> list[str]:
     """Give the tokens of the two ends of text, in order."""
     if len(text) > HEAD + TAIL:
         text = f"{text[:HEAD]}\n{text[-TAIL:]}"
-    return ["0" if token.isdigit() else token for token in _TOKEN.findall(text.lower())]
+    return ["\n", *("0" if token.isdigit() else token for token in _TOKEN.findall(text.lower()))]
 
 
 def features_of(tokens: list[str]) -> set[Feature]:

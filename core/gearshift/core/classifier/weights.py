@@ -20,12 +20,12 @@ from gearshift.core.classifier.features import Feature
 
 UNIT = 0.01
 """What 1 is worth in weights, biases and squared scales."""
-FIELD_BITS = 24
+FIELD_BITS = 22
 """Room for the sum over the densest text that HEAD and TAIL allow."""
 HALF = 1 << (FIELD_BITS - 1)
 """Added to each field of a sum, so that no field is negative."""
 
-_FORMAT = 2
+_FORMAT = 3
 _LINE_BREAK = "↵"
 _FIELD = (1 << FIELD_BITS) - 1
 

@@ -5,13 +5,18 @@ Rule: an error is what could not work or would break a promise; a warning is wha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from gearshift.core.blueprint import Chain, DeclaredTask, ProviderSpec, Stage
+from gearshift.core.catalogue import Model
+from gearshift.core.config.chains import check_fit
 from gearshift.core.config.hosts import is_loopback, stays_here
-from gearshift.core.config.model import STOP, AccessConfig, Config, expiry_of, has_keys
+from gearshift.core.config.model import STOP, AccessConfig, Config, LimitsConfig, expiry_of, has_keys
 from gearshift.core.config.problems import Place, Report, suggestion
 from gearshift.core.words import Sensitivity, TaskType
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
 
 def check_whole(
@@ -31,7 +36,7 @@ def check_whole(
             _check_spaces(chain, report)
     _check_keys(config.access, report)
     _check_tenants(config, report)
-    _check_exhausted(config, chains, report)
+    _check_exhausted(config, chains, tasks, report)
     if len(ready) == len(chains):
         _check_allowed_models(config, ready, report)
     if None not in providers.values():
@@ -105,19 +110,55 @@ def _check_tenants(config: Config, report: Report) -> None:
             report.error((*place, "policy", "escalation_threshold"), "must not be above min_confidence")
 
 
-def _check_exhausted(config: Config, chains: Mapping[str, Chain | None], report: Report) -> None:
-    """Check where tenants' calls go when their budget is spent."""
-    for name, tenant in config.access.tenants.items():
-        place: Place = ("access", "tenants", name, "on_exhausted")
-        if tenant.on_exhausted == STOP:
+def _check_exhausted(
+    config: Config, chains: Mapping[str, Chain | None], tasks: Mapping[str, DeclaredTask], report: Report
+) -> None:
+    """Check where tenants' and tasks' calls go when their budget is spent."""
+    tenants, declared = config.access.tenants, config.tasks.declared
+    named: list[tuple[Place, str, LimitsConfig]] = [
+        (("access", "tenants", name), each.on_exhausted, each.limits) for name, each in tenants.items()
+    ]
+    named += [
+        (("tasks", "declared", name), each.on_exhausted, each.limits or _NO_LIMITS) for name, each in declared.items()
+    ]
+    for owner, chain, limits in named:
+        place: Place = (*owner, "on_exhausted")
+        if chain == STOP:
             continue
-        if tenant.on_exhausted not in chains:
-            told = suggestion(tenant.on_exhausted, (STOP, *chains))
-            report.error(place, f"must be `{STOP}` or a chain's name, not `{tenant.on_exhausted}`{told}")
-        elif tenant.limits.usd_per_day is None and tenant.limits.usd_per_month is None:
+        if chain not in chains:
+            told = suggestion(chain, (STOP, *chains))
+            report.error(place, f"must be `{STOP}` or a chain's name, not `{chain}`{told}")
+        elif limits.usd_per_day is None and limits.usd_per_month is None:
             report.warn(place, "does nothing: limits.usd_per_day and limits.usd_per_month are both unset")
-    if STOP in chains and any(tenant.on_exhausted == STOP for tenant in config.access.tenants.values()):
+    for task in tasks.values():
+        other = chains.get(task.on_exhausted)
+        if task.on_exhausted != STOP and other is not None:
+            _check_instead(task, other, report)
+    if STOP in chains and any(chain == STOP and limits != _NO_LIMITS for _, chain, limits in named):
         report.warn(("chains", STOP), f"`on_exhausted: {STOP}` refuses calls; it does not name this chain")
+
+
+def _check_instead(task: DeclaredTask, chain: Chain, report: Report) -> None:
+    """Check that the chain that a task names for when its budget is spent can do its work."""
+    place: Place = ("tasks", "declared", task.id, "on_exhausted")
+    if task.type is not TaskType.EMBED:
+        check_fit(list(chain.stages), task.type, ("chains", chain.name, "stages"), report)
+        return
+    first = task.chain.stages[0].model
+    alike = [each.model for each in chain.stages if each.model.vector_space == first.vector_space]
+    if not any(each.dimensions[:1] == first.dimensions[:1] for each in alike) and not task.chain.allow_space_change:
+        report.error(
+            place,
+            f"no stage of `{chain.name}` makes vectors like those of {first.id} (space {first.vector_space}, "
+            f"{_length(first)} numbers): other vectors would ruin an index",
+        )
+
+
+def _length(model: Model) -> str:
+    return str(model.dimensions[0]) if model.dimensions else "?"
+
+
+_NO_LIMITS = LimitsConfig()
 
 
 def _check_allowed_models(config: Config, chains: list[Chain], report: Report) -> None:
@@ -164,6 +205,11 @@ def _check_floors(config: Config, providers: Mapping[str, ProviderSpec | None], 
             )
 
 
+def is_origin(text: str) -> bool:
+    """Tell whether it is an origin as browsers write it: scheme, host, and the port unless it is the scheme's own."""
+    return _ORIGIN.fullmatch(text) is not None
+
+
 def _check_server(config: Config, report: Report) -> None:
     server = config.server
     if not is_loopback(server.host):
@@ -175,3 +221,39 @@ def _check_server(config: Config, report: Report) -> None:
         report.warn(("server", "http_host"), "the HTTP port listens beyond this machine without keys")
     if server.http and server.port and server.port == server.http_port:
         report.error(("server", "http_port"), f"is the gRPC port ({server.port}) as well")
+    _check_openai(config, report)
+    for place, origin in enumerate(server.http_allowed_origins):
+        if not is_origin(origin):
+            told = (
+                f"`{origin}` is no origin: write it as browsers do, such as https://chat.example.com, in small letters"
+            )
+            report.error(("server", "http_allowed_origins", place), told)
+    if server.http_tls and server.tls is None:
+        report.error(("server", "http_tls"), "needs server.tls, whose certificates it takes")
+    if server.http and server.http_calls and server.tls is not None and not server.http_tls:
+        if server.tls.client_ca:
+            told = "takes no calls, since server.tls asks for client certificates and this port does not: set http_tls"
+            report.warn(("server", "http_port"), told)
+        elif not is_loopback(server.http_host):
+            told = "takes calls beyond this machine without TLS: prompts and keys can be read; set http_tls"
+            report.warn(("server", "http_host"), told)
+
+
+def _check_openai(config: Config, report: Report) -> None:
+    """Check what the model names of OpenAI's API stand for."""
+    tasks = config.tasks
+    for name, meant in config.server.openai.models.items():
+        place: Place = ("server", "openai", "models", name)
+        kind, _, rest = meant.partition(":")
+        if name == _ANY_TASK or name.startswith(("task:", "chain:")):
+            report.error(place, "has its own meaning: choose another name")
+        elif kind == "task" and rest:
+            if tasks.strict and rest not in tasks.declared:
+                told = suggestion(rest, tasks.declared)
+                report.error(place, f"task `{rest}` is not declared, and tasks.strict is set{told}")
+        elif meant != _ANY_TASK and not (kind == "chain" and rest in _TYPE_WORDS):
+            types = ", ".join(sorted(_TYPE_WORDS))
+            report.error(place, f"must be `gearshift`, `task:<id>` or `chain:<task type>` ({types}), not `{meant}`")
+
+
+_ANY_TASK = "gearshift"

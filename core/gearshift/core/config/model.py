@@ -42,6 +42,7 @@ ComplexityWord = Annotated[str, _word_of(Complexity)]
 SensitivityWord = Annotated[str, _word_of(Sensitivity)]
 ModeWord = Annotated[str, _one_of(*(each.word for each in SwitchMode if each is not SwitchMode.RESTORE))]
 ConfidenceWord = Annotated[str, _one_of("logprobs", "answer")]
+OpenAiStreamWord = Annotated[str, _one_of("continue", "fail", "hold_all")]
 DialectWord = Annotated[str, _one_of("", "openai", "groq", "deepseek", "vllm", "llamacpp", "compatible")]
 CheckWord = Annotated[
     str, _one_of("arithmetic", "conclusion", "contradiction", "emptiness", "language", "source", "structure")
@@ -410,6 +411,8 @@ class TaskConfig(_Section, frozen=True, kw_only=True):
     """Unless the caller says."""
     limits: LimitsConfig | None = None
     """Limits of this task, over all tenants."""
+    on_exhausted: str = STOP
+    """When `usd_per_day` or `usd_per_month` of its limits is spent: `stop`, or the name of a chain, as for a tenant."""
     cache: TaskCacheConfig | None = None
     """Keep accepted answers for equal calls of the same tenant; unset keeps none. Never for restricted tasks."""
 
@@ -503,6 +506,27 @@ class CachingConfig(_Section, frozen=True, kw_only=True):
     """How long an embedding may wait for others of its tenant and task while one of them is upstream; 0 merges none."""
 
 
+class OtlpConfig(_Section, frozen=True, kw_only=True):
+    """A collector of OpenTelemetry's, spoken to by OTLP over gRPC; needs the extra `otel`."""
+
+    endpoint: Annotated[str, Meta(pattern=r"^https?://[^\s/]+/?$")] = "http://127.0.0.1:4317"
+    """Where it is; `https://` is TLS by the system's authorities."""
+    headers: dict[str, Secret] = field(default_factory=dict[str, str])
+    """Sent with each export, such as a key; names in lower case."""
+    service_name: Annotated[str, Meta(min_length=1, max_length=200)] = "gearshift"
+    """The service's name there."""
+    traces: bool = True
+    """A span for each call, below the caller's by its `traceparent`, and one for each upstream call, which is told it."""
+    metrics: bool = True
+    """Times and tokens by model, by the names of the conventions for generative AI."""
+    sample: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    """Share of the traces that begin here which are kept; callers that bring a trace have decided themselves."""
+    every_s: Annotated[float, Meta(ge=0.05, le=60)] = 2.0
+    """How often spans are sent."""
+    metrics_every_s: Annotated[float, Meta(ge=0.2, le=3600)] = 30.0
+    """How often metrics are sent."""
+
+
 class TelemetryConfig(_Section, frozen=True, kw_only=True):
     """What is logged and exported."""
 
@@ -514,6 +538,8 @@ class TelemetryConfig(_Section, frozen=True, kw_only=True):
     """Where metrics go."""
     log_level: Annotated[str, _one_of("debug", "info", "warning", "error")] = "info"
     """The least that is logged."""
+    otlp: OtlpConfig | None = None
+    """Where traces and metrics of OpenTelemetry go; unset is nowhere."""
 
 
 class LedgerConfig(_Section, frozen=True, kw_only=True):
@@ -569,7 +595,8 @@ class TenantConfig(_Section, frozen=True, kw_only=True):
     """Limits of the tenant, over all its keys and all providers; `usd_per_day` and `usd_per_month` are its budgets."""
     on_exhausted: str = STOP
     """When a budget is spent: `stop` refuses its calls until the next day or month; the name of a chain serves them there,
-    and the answer says so. What that chain costs is counted, but no longer held by the budget. Embed always stops."""
+    and the answer says so. What that chain costs is counted, but no longer held by the budget. Embed goes there only for
+    vectors of the same space and length, and stops otherwise."""
     policy: ChainPolicyConfig = ChainPolicyConfig()
     """Caps and thresholds that its calls may only tighten."""
 
@@ -649,6 +676,25 @@ class SharedConfig(_Section, frozen=True, kw_only=True):
     """How long it may spend from that without the store; then it refuses."""
 
 
+class OpenAiConfig(_Section, frozen=True, kw_only=True):
+    """OpenAI's API on the HTTP port (docs/openai-http.md), for clients that know only that."""
+
+    enabled: bool = True
+    """Whether `/v1/chat/completions`, `/v1/embeddings` and `/v1/models` are served, where the HTTP port takes calls."""
+    task: Name = "gearshift"
+    """Id of the task that calls with the model names `gearshift` and `chain:<task type>` count as."""
+    models: dict[Name, str] = field(default_factory=dict[str, str])
+    """Further model names, each with what it stands for: `gearshift`, `task:<id>` or `chain:<task type>`."""
+    stream: OpenAiStreamWord = "fail"
+    """What follows a fault after text was sent, which SSE cannot take back: `fail` ends the stream with an error, `continue`
+    has another model go on from what was sent where every stage can, `hold_all` sends nothing before the whole answer has
+    passed. A call may only ask for a stricter one, in this order: `continue`, `fail`, `hold_all`."""
+    hold_back_tokens: Annotated[int, Meta(ge=0, le=4096)] | None = None
+    """Tokens that are judged before the first is sent; unset is as of the task, or of `stream`. A call may hold more."""
+    hold_back_ms: Annotated[int, Meta(ge=0, le=60_000)] | None = None
+    """Milliseconds that the first token is held at most; unset is as of the task, or of `stream`. A call may hold more."""
+
+
 class ServerConfig(_Section, frozen=True, kw_only=True):
     """Where it listens."""
 
@@ -659,13 +705,22 @@ class ServerConfig(_Section, frozen=True, kw_only=True):
     http_host: str = "127.0.0.1"
     """Address of the HTTP port."""
     http_port: Port = 9464
-    """Metrics and health over HTTP; 0 takes a free one."""
+    """Metrics, health and calls over HTTP; 0 takes a free one."""
     http: bool = True
     """Whether there is an HTTP port."""
     http_allowed_hosts: tuple[str, ...] = ()
     """Names that the HTTP port answers to besides addresses and `localhost`, such as the one that Prometheus asks."""
+    http_calls: bool = True
+    """Whether the HTTP port takes calls (gRPC-Web for browsers) besides showing metrics and health. Where `tls.client_ca` is
+    set it takes them only with `http_tls`."""
+    http_allowed_origins: tuple[str, ...] = ()
+    """Other web sites whose pages may call over HTTP, such as `https://chat.example.com`; empty lets none."""
+    http_tls: bool = False
+    """Whether the HTTP port speaks TLS, with the certificates of `tls`."""
     tls: TlsConfig | None = None
     """Unset speaks plain text."""
+    openai: OpenAiConfig = OpenAiConfig()
+    """OpenAI's API over HTTP."""
     max_message_bytes: Annotated[int, Meta(ge=65_536, le=256 * 1024 * 1024)] = 32 * 1024 * 1024
     """Longest message that is taken."""
     max_calls: Annotated[int, Meta(ge=1, le=1_000_000)] = 2048

@@ -65,6 +65,7 @@ def _task(
         limits=task.limits,
         definition_hash=task_hash(task_id, task),
         cache=task.cache,
+        on_exhausted=task.on_exhausted,
     )
 
 

@@ -63,6 +63,7 @@ class Http:
         body: bytes,
         timeouts: Timeouts,
         stream: bool,
+        more: bytes = b"",
     ) -> HttpResponse:
         """Send a request and wait for the head of its response, whatever its status.
 
@@ -77,13 +78,14 @@ class Http:
             timeouts: a stream is timed by `first_token_s` until the first `progress`, then by `idle_s`; a unary call
                 by `total_s` alone. Connecting is timed by `connect_s`, pool, names and TLS included.
             stream: whether tokens come one by one.
+            more: header lines of this call alone, each ended by CRLF.
 
         Raises:
             ProviderFailure: CONNECT_TIMEOUT, CONNECTION, MALFORMED or a timeout.
         """
         target, origin = self._targets.get(url) or self._target(url)
         head = target.head(method, headers, has_body=bool(body), stream=stream)
-        return await self.send(Sender(origin, head, stream), body, timeouts)
+        return await self.send(Sender(origin, head, stream), body, timeouts, more)
 
     def sender(self, *, url: str, headers: Mapping[str, str], stream: bool) -> Sender:
         """Give all of a POST request but its body and its times, for adapters that send the same again and again.
@@ -99,8 +101,8 @@ class Http:
         target, origin = self._targets.get(url) or self._target(url)
         return Sender(origin, target.head("POST", headers, has_body=True, stream=stream), stream)
 
-    async def send(self, sender: Sender, body: bytes, timeouts: Timeouts) -> HttpResponse:
-        """Send a body and wait for the head of its response, as `open` does.
+    async def send(self, sender: Sender, body: bytes, timeouts: Timeouts, more: bytes = b"") -> HttpResponse:
+        """Send a body and wait for the head of its response, as `open` does; `more` as there.
 
         Raises:
             ProviderFailure: as `open`.
@@ -119,7 +121,7 @@ class Http:
         total_s = timeouts.total_s
         due = started + (min(timeouts.first_token_s, total_s) if stream else total_s)
         try:
-            connection.send(response, sender.head, body, due)
+            connection.send(response, sender.head, body, due, more)
             await response.opening
         except BaseException:
             response.close()

@@ -81,8 +81,8 @@ class Connection(asyncio.Protocol):
 
     # For whoever uses it
 
-    def send(self, response: HttpResponse, head: bytes, body: bytes, due: float) -> None:
-        """Send a request, whose response gets what comes."""
+    def send(self, response: HttpResponse, head: bytes, body: bytes, due: float, more: bytes = b"") -> None:
+        """Send a request, whose response gets what comes; `more` are header lines, each with its end."""
         transport = self._transport
         assert transport is not None  # the pool gives no other
         self.response = response
@@ -92,9 +92,9 @@ class Connection(asyncio.Protocol):
         if due < self._armed:
             self._arm()
         if len(body) <= _ONE_WRITE:
-            transport.write(b"%b%d\r\n\r\n%b" % (head, len(body), body))
+            transport.write(b"%b%d\r\n%b\r\n%b" % (head, len(body), more, body))
         else:
-            transport.write(b"%b%d\r\n\r\n" % (head, len(body)))
+            transport.write(b"%b%d\r\n%b\r\n" % (head, len(body), more))
             transport.write(body)
 
     def set_due(self, due: float) -> None:

@@ -13,7 +13,7 @@ from typing import Final, Literal
 from gearshift.core.errors import LedgerError
 from gearshift.core.ledger.store import Session
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 
 def migrate(session: Session, tables: set[str], words: Literal["sqlite", "postgres"]) -> None:

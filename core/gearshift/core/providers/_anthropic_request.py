@@ -163,6 +163,8 @@ def _tools(call: ProviderCall) -> list[_Block]:
 def _tool_choice(call: ProviderCall, body: _Block, built: AnthropicRequest, *, thinking: bool) -> None:
     match call.tool_choice.mode:
         case ToolMode.AUTO:
+            if call.tool_choice.is_single:
+                body["tool_choice"] = {"type": "auto", "disable_parallel_tool_use": True}
             return
         case ToolMode.NONE:
             body["tool_choice"] = {"type": "none"}
@@ -171,6 +173,8 @@ def _tool_choice(call: ProviderCall, body: _Block, built: AnthropicRequest, *, t
             choice: _Block = {"type": "any"}
         case ToolMode.NAMED:
             choice = {"type": "tool", "name": call.tool_choice.name}
+    if call.tool_choice.is_single:
+        choice["disable_parallel_tool_use"] = True
     if thinking or call.model.options.get("forced_tools") == "no":
         built.notes.append("the model cannot be forced to call a tool here; the choice was left to it")
     else:

@@ -184,6 +184,8 @@ def _tools(call: ProviderCall, request: OpenAiRequest) -> None:
     request.body["tools"] = [_tool(tool) for tool in call.tools]
     if (choice := _tool_choice(call.tool_choice)) is not None:
         request.body["tool_choice"] = choice
+    if call.tool_choice.is_single:
+        request.body["parallel_tool_calls"] = False
 
 
 def _tool(tool: Tool) -> _Fields:

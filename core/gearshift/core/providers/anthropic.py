@@ -73,6 +73,7 @@ class AnthropicProvider:
             body=request.body,
             timeouts=call.timeouts,
             stream=call.stream,
+            more=call.trace_head,
         )
         answer = _Answer(request, want_reasoning=call.want_reasoning)
         try:

@@ -118,7 +118,9 @@ class EmbeddedProvider:
             for text in call.inputs
         ]
         rows = [row for cut in cuts for row in cut]
-        body = await self._openai.post(upstream.account, upstream.left(), EMBEDDINGS, encoded(embeddings_body(rows)))
+        body = await self._openai.post(
+            upstream.account, upstream.left(), EMBEDDINGS, encoded(embeddings_body(rows)), call.trace_head
+        )
         found, usage = read_vectors(body, len(rows))
         vectors: list[tuple[float, ...]] = []
         at = 0

@@ -74,6 +74,7 @@ class OllamaProvider:
             body=request.body,
             timeouts=call.timeouts,
             stream=call.stream,
+            more=call.trace_head,
         )
         answer = _Answer(request.notes, label_wrapped=request.label_wrapped, want_reasoning=call.want_reasoning)
         try:
@@ -125,6 +126,7 @@ class OllamaProvider:
             body=encoded(body),
             timeouts=call.timeouts,
             stream=False,
+            more=call.trace_head,
         )
         try:
             await require_answer(response, _http_failure)

@@ -54,7 +54,8 @@ class OpenAiProvider:
             request = chat_request(call, self._dialect)
         fold, notes = self._fold(call), tuple(request.notes)
         body = encoded(request.body)
-        response = await self._http.send(self._sender(call.account, request.path, call.stream), body, call.timeouts)
+        sender = self._sender(call.account, request.path, call.stream)
+        response = await self._http.send(sender, body, call.timeouts, call.trace_head)
         try:
             if not is_answer(response):
                 await require_answer(response, _failure_of)
@@ -108,7 +109,8 @@ class OpenAiProvider:
         """Have `take` take the answer to a unary call."""
         request = chat_request(call, self._dialect)
         body = encoded(request.body)
-        response = await self._http.send(self._sender(call.account, request.path, False), body, call.timeouts)
+        sender = self._sender(call.account, request.path, False)
+        response = await self._http.send(sender, body, call.timeouts, call.trace_head)
         try:
             if not is_answer(response):
                 await require_answer(response, _failure_of)
@@ -123,17 +125,24 @@ class OpenAiProvider:
     async def embed(self, call: EmbedCall) -> EmbedResult:
         """Give one vector an input."""
         request = embed_request(call, self._dialect)
-        body = await self.post(call.account, call.timeouts, request.path, encoded(request.body))
+        body = await self.post(call.account, call.timeouts, request.path, encoded(request.body), call.trace_head)
         found, usage = vectors(body, len(call.inputs))
         return EmbedResult(vectors=found, usage=usage, notes=tuple(request.notes))
 
-    async def post(self, account: Account, timeouts: Timeouts, path: str, body: bytes) -> bytes:
+    async def post(self, account: Account, timeouts: Timeouts, path: str, body: bytes, more: bytes = b"") -> bytes:
         """Send a body to a path under the account's base URL and give the whole answer.
+
+        Args:
+            account: where it goes.
+            timeouts: of the call.
+            path: as in OpenAI's format.
+            body: JSON.
+            more: header lines of this call alone, each ended by CRLF.
 
         Raises:
             ProviderFailure: as `stream`.
         """
-        response = await self._http.send(self._sender(account, path, False), body, timeouts)
+        response = await self._http.send(self._sender(account, path, False), body, timeouts, more)
         try:
             if not is_answer(response):
                 await require_answer(response, _failure_of)

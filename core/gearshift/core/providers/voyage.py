@@ -46,7 +46,7 @@ class VoyageProvider:
         if call.dimensions is not None:
             body["output_dimension"] = call.dimensions
         body.update(call.extra_body)
-        answer = await self._wire.post(call.account, call.timeouts, "/embeddings", encoded(body))
+        answer = await self._wire.post(call.account, call.timeouts, "/embeddings", encoded(body), call.trace_head)
         found, usage = vectors(answer, len(call.inputs))
         return EmbedResult(vectors=found, usage=usage)
 

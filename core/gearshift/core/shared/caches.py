@@ -129,7 +129,7 @@ class RedisCacheStore:
 
     async def get(self, keys: Sequence[str], now: float) -> list[bytes | None]:
         """Give the value under each key."""
-        reply = await self._run([(_GET, self._keys[:1], keys)])
+        reply = await self.run([(_GET, self._keys[:1], keys)])
         found: list[bytes | None] = reply[0] if reply else [None] * len(keys)
         missed = found.count(None)
         self._misses += missed
@@ -144,7 +144,7 @@ class RedisCacheStore:
             if size <= self._max_bytes:
                 kept = (item.key, item.value, item.tenant, item.task_id, item.generation)
                 calls.append((_PUT, self._keys, (*kept, max(1, int(item.ttl_s * 1000)), size, self._max_bytes)))
-        for entries, total, evicted in await self._run(calls) if calls else ():
+        for entries, total, evicted in await self.run(calls) if calls else ():
             self._entries, self._bytes = entries, total
             self._evictions += evicted
 
@@ -153,7 +153,7 @@ class RedisCacheStore:
         listed: list[CacheInfo] = []
         gone: list[str] = []
         begin = 0
-        while reply := await self._run([(_LIST, self._keys[:1], (begin, begin + _PAGE - 1))]):
+        while reply := await self.run([(_LIST, self._keys[:1], (begin, begin + _PAGE - 1))]):
             for row in reply[0]:
                 key = row[0].decode()
                 if len(row) == 1:
@@ -194,16 +194,24 @@ class RedisCacheStore:
         """Give its size and what it did."""
         return CacheCounts(self._entries, self._bytes, self._hits, self._misses, self._evictions)
 
+    def entry(self, key: str) -> str:
+        """Give the name under which an entry stands in the server."""
+        return f"{self._keys[0]}:{key}"
+
+    def count_hit(self) -> None:
+        """Count an entry that was found otherwise than by `get`."""
+        self._hits += 1
+
     async def _drop(self, keys: Sequence[str]) -> int:
         dropped = 0
         for begin in range(0, len(keys), _PAGE):
-            reply = await self._run([(_DROP, self._keys, keys[begin : begin + _PAGE])])
+            reply = await self.run([(_DROP, self._keys, keys[begin : begin + _PAGE])])
             if reply:
                 count, self._entries, self._bytes = reply[0]
                 dropped += count
         return dropped
 
-    async def _run(self, calls: Sequence[tuple[str, Sequence[str], Sequence[object]]]) -> list[list[Any]]:
+    async def run(self, calls: Sequence[tuple[str, Sequence[str], Sequence[object]]]) -> list[list[Any]]:
         """Give the replies; none where the server is away."""
         now = time.monotonic()
         if now < self._asks_again_at:

@@ -293,7 +293,12 @@ class SharedStore:
         left = [each for each in self._left if not set(each.buckets).isdisjoint(buckets)]
         for question in left:
             await question.done.wait()
-        if not left and told == self._sequence and not self._telling.locked() and not any(bucket.is_owing() for bucket in buckets):
+        if (
+            not left
+            and told == self._sequence
+            and not self._telling.locked()
+            and not any(bucket.is_owing() for bucket in buckets)
+        ):
             return verdict
         # It may have been refused without what this process gave back meanwhile, or is about to.
         await self.put_right()

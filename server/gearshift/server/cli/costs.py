@@ -177,6 +177,16 @@ def _document(done: Repriced, *, applied: bool) -> dict[str, object]:
             for (provider, model), found in sorted(done.lines.items())
         ],
         "total": line({}, done.total),
+        "machines": [
+            {
+                "provider": provider,
+                "before_usd": usd_text(each.before_usd),
+                "idle_before_usd": usd_text(each.idle_before_usd),
+                "after_usd": None if each.after_usd is None else usd_text(each.after_usd),
+                "idle_after_usd": None if each.idle_after_usd is None else usd_text(each.idle_after_usd),
+            }
+            for provider, each in sorted(done.machines.items())
+        ],
     }
 
 
@@ -204,6 +214,12 @@ def _table(done: Repriced, *, applied: bool) -> str:
         )
         for row in cells
     ]
+    for provider, each in sorted(done.machines.items()):
+        then = f"{usd_text(each.before_usd)} then, {usd_text(each.idle_before_usd)} of it idle"
+        now = "unknown now"
+        if each.after_usd is not None and each.idle_after_usd is not None:
+            now = f"{usd_text(each.after_usd)} now, {usd_text(each.idle_after_usd)} of it idle"
+        lines.append(f"machines of {provider}: {then}; {now}")
     if done.total.lost:
         lines.append(f"{done.total.lost} attempts had a price and have none now: they keep their cost")
     lines.append(

@@ -278,7 +278,8 @@ def _tell(found: Configured, port: int, http_port: int) -> None:
     host = f"[{server.host}]" if ":" in server.host else server.host
     sys.stderr.write(f"serving on {host}:{port}\n")
     if http_port:
-        sys.stderr.write(f"metrics on http://{server.http_host}:{http_port}/metrics\n")
+        scheme = "https" if server.http_tls else "http"
+        sys.stderr.write(f"metrics on {scheme}://{server.http_host}:{http_port}/metrics\n")
     for warning in found.blueprint.warnings:
         sys.stderr.write(f"warning: {warning}\n")
     sys.stderr.flush()

@@ -95,7 +95,7 @@ def spoilt(answer: Answer, fault: Fault, ask: Ask, draws: Draws) -> Answer:
     text = "".join(token.text for token in kept)
     match fault.kind:
         case FaultKind.BAD_JSON if ask.labels:
-            wrong = _wrapped(_NO_LABEL, ask)
+            wrong = wrapped_label(_NO_LABEL, ask)
             return replace(answer, tokens=scored(wrong, answer.right, draws), right=False)
         case FaultKind.BAD_JSON if ask.json or ask.schema is not None:
             schema = ask.schema if ask.schema is not None else {"type": "object"}
@@ -165,10 +165,10 @@ def _label(ask: Ask, rule: AnswerPlan, right: bool, words: Draws, draws: Draws) 
     if not right:
         others = [label for label in ask.labels if label != wanted]
         wanted = draws.one_of(others, "wrong") if others else _NO_LABEL
-    return _wrapped(wanted, ask)
+    return wrapped_label(wanted, ask)
 
 
-def _wrapped(label: str, ask: Ask) -> str:
+def wrapped_label(label: str, ask: Ask) -> str:
     """Give a label in the form that the schema asks for: an object, a JSON string, or bare."""
     schema = mapping(ask.schema)
     if schema is None:

@@ -23,6 +23,7 @@ from gearshift.server.simulator.faults import Fault, FaultKind, Form, fault
 from gearshift.server.simulator.fields import BadRequestError
 from gearshift.server.simulator.plan import AnswerPlan, FaultPlan, ModelPlan, ProviderPlan, faults_of, model_of
 from gearshift.server.simulator.play import Play, Stage
+from gearshift.server.simulator.scripted import Script, Scripted, recorded_answer
 from gearshift.server.simulator.tokens import prompt_tokens
 from gearshift.server.simulator.vectors import MOST_DIMENSIONS, vector_of
 from gearshift.server.simulator.wire import Reply, Route, UsageStyle, Wire
@@ -55,11 +56,19 @@ class Books:
         answers: the plan's rules.
         draws: of the plan's seed.
         log: called with a line for each request that has ended.
+        script: asked for recorded answers first.
     """
 
-    def __init__(self, answers: Sequence[AnswerPlan], draws: Draws, log: Callable[[str], object] | None) -> None:
+    def __init__(
+        self,
+        answers: Sequence[AnswerPlan],
+        draws: Draws,
+        log: Callable[[str], object] | None,
+        script: Script | None = None,
+    ) -> None:
         self.account = Account()
         self.answers = answers
+        self.script = script
         self.draws = draws
         self.playing = 0
         """Replies that are under way."""
@@ -133,9 +142,15 @@ class SimulatedProvider:
         applied = (
             chosen.fault if chosen.fault and chosen.fault.applies(wire.name, ask.form, structured=structured) else None
         )
+        script = self._books.script
+        scripted = None if script is None else script(self.name, ask)
         input_tokens = prompt_tokens(ask.characters, plan.characters_per_token)
+        if scripted is not None and scripted.input_tokens is not None:
+            input_tokens = scripted.input_tokens
         counted = plan.usage != "none" and (applied is None or applied.kind is not FaultKind.NO_USAGE)
-        answer = Answer(tokens=()) if ask.form is Form.EMBED else self._made(ask, model, received, chosen, applied)
+        answer = Answer(tokens=())
+        if ask.form is not Form.EMBED:
+            answer = self._made(ask, model, received, chosen, applied, scripted)
         cached = int(input_tokens * plan.cached) if wire.name in _CACHING and ask.form is not Form.EMBED else 0
         entry = Entry(
             id=self._books.next_id(),
@@ -158,7 +173,7 @@ class SimulatedProvider:
                 wire=wire,
                 entry=entry,
                 fault=applied,
-                latency=model.latency or plan.latency,
+                latency=(scripted and scripted.latency) or model.latency or plan.latency,
                 rates=model.prices.rates,
                 draws=chosen.draws,
                 tokens_per_frame=plan.tokens_per_frame,
@@ -176,23 +191,38 @@ class SimulatedProvider:
                 answer=answer,
                 input_tokens=input_tokens,
                 usage=UsageStyle(plan.usage) if counted else UsageStyle.NONE,
-                logprobs=plan.logprobs and ask.logprobs,
+                logprobs=plan.logprobs and ask.logprobs and (scripted is None or scripted.text is None),
                 draws=chosen.draws.of("id"),
                 created=_CREATED,
                 cached_tokens=entry.cached_tokens,
             )
             return await (play.stream(reply) if ask.form is Form.STREAM else play.whole(reply))
 
-    def _made(self, ask: Ask, model: ModelPlan, received: Received, chosen: _Chosen, applied: Fault | None) -> Answer:
-        """Make the answer up.
+    def _made(
+        self,
+        ask: Ask,
+        model: ModelPlan,
+        received: Received,
+        chosen: _Chosen,
+        applied: Fault | None,
+        scripted: Scripted | None,
+    ) -> Answer:
+        """Make the answer up, or give the recorded one.
 
         Raises:
             BadRequestError: its schema holds something where it has no meaning.
         """
         quality = self.plan.quality if model.quality is None else model.quality
         rules, headers = self._books.answers, received.headers
+        recorded = None
+        if scripted is not None:
+            recorded = recorded_answer(scripted, ask)
+            rules = rules if scripted.rule is None else (scripted.rule,)
         try:
-            answer = answer_to(ask, rules, provider=self.name, headers=headers, quality=quality, draws=chosen.draws)
+            if recorded is not None:
+                answer = limited(recorded, ask)
+            else:
+                answer = answer_to(ask, rules, provider=self.name, headers=headers, quality=quality, draws=chosen.draws)
             return answer if applied is None else limited(spoilt(answer, applied, ask, chosen.draws), ask)
         except (TypeError, ValueError, AttributeError, KeyError, IndexError, OverflowError, RecursionError) as error:
             # A schema may hold anything in any place, and is the only thing here that a client shapes.

@@ -27,6 +27,7 @@ from gearshift.server.simulator.connection import BadHttpError, Connection, Rece
 from gearshift.server.simulator.draws import Draws
 from gearshift.server.simulator.plan import Plan, load_plan
 from gearshift.server.simulator.provider import Books, SimulatedProvider
+from gearshift.server.simulator.scripted import Script
 from gearshift.server.simulator.wire import encoded
 
 _MOST_CONNECTIONS = 8192
@@ -58,12 +59,14 @@ _Arrivals = MemoryObjectReceiveStream[tuple[Connection, _Address | None]]
 class Simulator:
     """Simulated providers that run. Made by `running_simulator`."""
 
-    def __init__(self, plan: Plan, host: str, log: Callable[[str], object] | None) -> None:
+    def __init__(
+        self, plan: Plan, host: str, log: Callable[[str], object] | None, script: Script | None = None
+    ) -> None:
         self.url = ""
         """Of the simulator itself, for `/account`; without a trailing slash."""
         self._plan = plan
         self._host = host
-        self._books = Books(plan.answers, Draws("simulator", plan.seed), log)
+        self._books = Books(plan.answers, Draws("simulator", plan.seed), log, script)
         self._connections: set[Connection] = set()
         self._addresses = {
             name: _Address(SimulatedProvider(name, each, self._books)) for name, each in plan.providers.items()
@@ -260,6 +263,7 @@ async def running_simulator(
     seed: int | None = None,
     host: str = "127.0.0.1",
     log: Callable[[str], object] | None = None,
+    script: Script | None = None,
 ) -> AsyncGenerator[Simulator]:
     """Run simulated providers until the block is left.
 
@@ -269,6 +273,7 @@ async def running_simulator(
         seed: instead of the plan's.
         host: a loopback address.
         log: called with a line for each request that has ended.
+        script: asked for recorded answers before the plan makes one up.
 
     Raises:
         ConfigError: the plan is wrong, a port is taken, or the host is not this machine's loopback.
@@ -278,7 +283,7 @@ async def running_simulator(
         read = structs.replace(read, seed=seed)
     if not _is_loopback(host):
         raise ConfigError([f"the simulator listens on loopback only, not on {host}"])
-    simulator = Simulator(read, host, log)
+    simulator = Simulator(read, host, log, script)
     simulator.bind(port)
     opened, arrivals = anyio.create_memory_object_stream[tuple[Connection, _Address | None]](_MOST_CONNECTIONS)
     with opened, arrivals:

@@ -11,7 +11,6 @@ import importlib.resources
 import importlib.util
 import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 from gearshift.clients.cli.command import DEMO
 from gearshift.clients.cli.exits import FAILED, OK, UsageError
-from gearshift.clients.cli.terminal import Palette, palette_for, safe
+from gearshift.clients.cli.terminal import Palette, palette_for, safe, size_of_output
 
 if TYPE_CHECKING:
     from gearshift.clients import Accumulator
@@ -253,7 +252,7 @@ def _stream(client: Client, made: call_pb2.Call, palette: Palette) -> Accumulato
     from gearshift.v1 import answer_pb2
 
     is_terminal = sys.stdout.isatty()
-    size = shutil.get_terminal_size()
+    size = size_of_output()
     live, accumulator = LiveText(size.columns, size.lines), Accumulator()
     print("answer", flush=True)
     with client.stream_route(background(), made) as stream:

@@ -7,15 +7,13 @@ text that will not be taken back is written. With --json every event is a line.
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import sys
 from typing import TYPE_CHECKING, Final
 
 from gearshift.clients.cli.arguments import add_call, add_connection, call_from, client_from, context_from, print_json
 from gearshift.clients.cli.command import CALLS
 from gearshift.clients.cli.exits import FAILED, exit_code_for
-from gearshift.clients.cli.terminal import palette_for
+from gearshift.clients.cli.terminal import palette_for, size_of_output
 
 if TYPE_CHECKING:
     from gearshift.clients.accumulator import Accumulator
@@ -109,7 +107,7 @@ def _on_terminal(stream: RouteStream, answer: Accumulator) -> None:
     from gearshift.clients.cli.live import LiveText
     from gearshift.clients.cli.render import event_notice
 
-    size = _terminal_size()
+    size = size_of_output()
     live = LiveText(size.columns, size.lines)
     palette = palette_for(sys.stderr)
     notices: list[str] = []
@@ -130,15 +128,6 @@ def _on_terminal(stream: RouteStream, answer: Accumulator) -> None:
     finally:
         sys.stdout.write(live.end())
         sys.stdout.flush()
-
-
-def _terminal_size() -> os.terminal_size:
-    """Give the terminal's own size: a COLUMNS of the environment may be another's, and text is taken back by rows."""
-    try:
-        size = os.get_terminal_size(sys.stdout.fileno())
-    except OSError:
-        return shutil.get_terminal_size()
-    return size if size.columns and size.lines else shutil.get_terminal_size()
 
 
 def _say_decision(arguments: argparse.Namespace, answer: Accumulator) -> None:
