@@ -48,9 +48,9 @@ test: $(STAMP) ## Run every test
 	$(BIN)/python -m pytest
 
 # Only what is missing is fetched, so that a prepared machine needs neither root nor a package index for this.
-DEBIAN := redis-server postgresql prometheus
+DEBIAN := redis-server postgresql prometheus chromium
 .PHONY: test-deps
-test-deps: ## Install what some tests need from Debian: Redis, PostgreSQL, promtool (as root, or with sudo)
+test-deps: ## Install what some tests need from Debian: Redis, PostgreSQL, promtool, Chromium (as root, or with sudo)
 	@missing=$$(for each in $(DEBIAN); do dpkg -s $$each 2>/dev/null | grep -q '^Status: install ok' || echo $$each; done); \
 	  if [ -n "$$missing" ]; then \
 	    as_root=$$([ "$$(id -u)" = 0 ] || echo sudo) \

@@ -1,18 +1,17 @@
 // Bundles each page into the folder that the service serves; --check fails where a bundle is not what the sources give.
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
+import { basename } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import { build } from "esbuild";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const isCheck = process.argv.includes("--check");
-const pages = ["chat", "ops"];
 
-for (const page of pages) {
-  const outfile = here(`../../gearshift/server/web/pages/${page}.js`);
+for (const page of ["chat", "ops"]) {
   const { outputFiles } = await build({
     entryPoints: [here(`../src/${page}/main.ts`)],
-    outfile,
+    outfile: here(`../../gearshift/server/web/pages/${page}.js`),
     bundle: true,
     format: "esm",
     target: "es2022",
@@ -22,15 +21,13 @@ for (const page of pages) {
     logLevel: "warning",
     write: false,
   });
-  const made = outputFiles[0].text;
-  if (isCheck) {
-    if (readFileSync(outfile, "utf8") !== made) {
-      console.error(`stale: ${page}.js; run: npm run bundle in server/pages`);
+  for (const { path, text } of outputFiles) {
+    if (!isCheck) {
+      writeFileSync(path, text);
+      console.log(`${basename(path)}: ${(text.length / 1024).toFixed(0)} KiB`);
+    } else if (readFileSync(path, "utf8") !== text) {
+      console.error(`stale: ${basename(path)}; run: npm run bundle in server/pages`);
       process.exitCode = 1;
     }
-  } else {
-    const { writeFileSync } = await import("node:fs");
-    writeFileSync(outfile, made);
-    console.log(`${page}.js: ${(made.length / 1024).toFixed(0)} KiB`);
   }
 }

@@ -17,6 +17,7 @@ import {
   type StreamOptions,
   type TaskTypeName,
 } from "../../../../clients/web/src/web.js";
+import "./chat.css";
 import { element, fill, find } from "../shared/dom";
 import { KeyHolder } from "../shared/key";
 import { followTheme } from "../shared/theme";
