@@ -111,6 +111,10 @@ conformance: $(STAMP) ## Write the conformance files anew (the recorded streams:
 bench: $(STAMP) ## Measure speed and size against a bare echo and a featureless gateway (minutes)
 	$(BIN)/python -m bench.speed
 
+.PHONY: article-claims
+article-claims: $(STAMP) ## Replay recorded answers, write docs/article-claims.md and its pictures (13 minutes)
+	$(BIN)/python -m bench.replay --page
+
 .PHONY: bench-schema
 bench-schema: $(STAMP) ## Measure the schema validator on public conformance data
 	$(BIN)/python bench/schema_conformance.py

@@ -5,9 +5,10 @@
     ... --json                                      prints the table as data
 
 A folder has task_type/prompts.jsonl.gz and, for the complexity, mmlu_pro_cascade, llmrouter_9models and
-gsm8k_6b_175b. It must not have been trained on. Without one, five folds are used: a unit (a data set, or a question of
-the two collections of benchmarks) is never on both sides, and vocabulary, weights, temperature and thresholds come from
-the other folds only. `rows_for` and `CrossValidation.rows` give the same as data. Needs the dependency group `train`.
+gsm8k_6b_175b, or some of them. What ships is measured on every row that it was not trained on; only for "one source left out" are classifiers
+trained, on bench/data without the source. A folder of nothing but what it was trained on is cross-validated, as bench/data is without a folder: a
+unit (a data set, or a question of the two collections of benchmarks) is never on both sides of the five folds, and
+vocabulary, weights, temperature and thresholds come from the other folds only. Needs the dependency group `train`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -58,27 +59,45 @@ class Row:
     value: str
     is_met: bool | None
     """None when nothing is aimed at."""
+    how: str = ""
+    """How it was measured."""
 
 
 def rows_for(folder: Path) -> list[Row]:
-    """Measure the classifier that ships on folder, which has data that it was not trained on."""
+    """Measure on a folder: what ships where it was not trained on it, else by cross-validation."""
+    known = {prompt.text for prompt in read_prompts(TYPES)}
+    asked = {question.text for question in read_questions(COMPLEXITY)}
+    prompts, questions = read_prompts(folder), read_questions(folder)
+    new = [prompt for prompt in prompts if prompt.text not in known]
+    new_questions = [question for question in questions if question.text not in asked]
+    if not new and not new_questions:
+        return [told(row, "5 folds by data set, those of benchmarks by question") for row in cross_validation().rows()]
     classifier = TaskClassifier.load()
-    prompts = read_prompts(folder)
-    trained_on = {prompt.text for prompt in read_prompts(TYPES)} & {prompt.text for prompt in prompts}
-    rows = type_rows(prompts, [classifier.guess(prompt.text) for prompt in prompts])
-    rows.append(Row(what="prompts that were trained on", aim="0", value=f"{len(trained_on)}", is_met=not trained_on))
-    try:
-        questions = read_questions(folder)
-    except FileNotFoundError:
-        questions = []
-    if questions:
-        rows += complexity_rows(questions, [levels_of(classifier, question) for question in questions])
-    return rows + speed_rows(prompts)
+    left = len(prompts) - len(new) + len(questions) - len(new_questions)
+    how = "what ships, nothing fitted here" + (f"; {left} known rows left out" if left else "")
+    rows: list[Row] = []
+    if new:
+        rows += type_rows(new, [classifier.guess(prompt.text) for prompt in new])
+        own = read_prompts(TYPES)
+        shipped = parse_weights((training.FOLDER / "complexity.tsv").read_text("utf-8"))
+        mean = mean_over_sources(new, list(sources_left_out(own, shipped, new)))
+        rows.append(row("task type, one source left out, mean accuracy", 0.75, mean))
+    if new_questions:
+        rows += complexity_rows(new_questions, [levels_of(classifier, question) for question in new_questions])
+    return [told(each, how) for each in (*rows, *speed_rows(new or own_prompts()))]
+
+
+def own_prompts() -> list[Prompt]:
+    return read_prompts(TYPES)
+
+
+def told(line: Row, how: str) -> Row:
+    return replace(line, how=how)
 
 
 def type_rows(prompts: Sequence[Prompt], guesses: Sequence[Guess]) -> list[Row]:
     labels, chosen = labels_of(prompts), choices(guesses)
-    apart = [place for place, prompt in enumerate(prompts) if prompt.source not in BENCHMARKS]
+    apart = [place for place, prompt in enumerate(prompts) if prompt.source not in BENCHMARKS] or range(len(prompts))
     overall = macro_f1(labels, chosen)
     disjoint = macro_f1([labels[place] for place in apart], [chosen[place] for place in apart])
     worst = min(f1_score(labels, chosen, average=None, labels=sorted(set(labels))))
@@ -175,16 +194,17 @@ class CrossValidation:
     def rows(self) -> list[Row]:
         return [
             *type_rows(self.prompts, self.guesses),
-            row("task type, one source left out, mean accuracy", 0.75, self.mean_over_sources()),
+            row("task type, one source left out, mean accuracy", 0.75, mean_over_sources(self.prompts, self.left_out)),
             *complexity_rows(self.questions, self.levels),
             *speed_rows(self.prompts),
         ]
 
-    def mean_over_sources(self) -> float:
-        places: dict[str, list[int]] = {}
-        for place, prompt in enumerate(self.prompts):
-            places.setdefault(prompt.source, []).append(place)
-        return statistics.mean(accuracy(self.prompts, self.left_out, part) for part in places.values())
+
+def mean_over_sources(prompts: Sequence[Prompt], guesses: Sequence[Guess]) -> float:
+    places: dict[str, list[int]] = {}
+    for place, prompt in enumerate(prompts):
+        places.setdefault(prompt.source, []).append(place)
+    return statistics.mean(accuracy(prompts, guesses, part) for part in places.values())
 
 
 def cross_validation() -> CrossValidation:
@@ -239,18 +259,28 @@ def folds_of(prompts: Sequence[Prompt], complexity: training.Weights) -> Iterato
         yield classifiers[fold_of(prompt.unit, "evaluation", FOLDS)].guess(prompt.text)
 
 
-def sources_left_out(prompts: Sequence[Prompt], complexity: training.Weights) -> Iterator[Guess]:
-    """Guess each source with a classifier that never saw it; temperature and thresholds are those that ship."""
+def sources_left_out(
+    prompts: Sequence[Prompt], complexity: training.Weights, asked: Sequence[Prompt] | None = None
+) -> Iterator[Guess]:
+    """Guess each source with a classifier that never saw it; temperature and thresholds are those that ship.
+
+    Args:
+        prompts: what is trained on.
+        complexity: the weights that ship.
+        asked: what is guessed; the same prompts unless given.
+
+    """
+    asked = prompts if asked is None else asked
     shipped = parse_weights((training.FOLDER / "type.tsv").read_text("utf-8"))
     classifiers = {}
-    for source in sorted({prompt.source for prompt in prompts}):
+    for source in sorted({prompt.source for prompt in asked}):
         weights = training.fit_types(
             [prompt for prompt in prompts if prompt.source != source], training.TRIAL_TOLERANCE
         )
         classifiers[source] = TaskClassifier(
             training.replace(weights, temperature=shipped.temperature, thresholds=shipped.thresholds), complexity
         )
-    for prompt in prompts:
+    for prompt in asked:
         yield classifiers[prompt.source].guess(prompt.text)
 
 

@@ -48,18 +48,18 @@ FOLDER = ROOT / "core/gearshift/core/classifier"
 MIN_GROUPS = 2  # a feature counts for the type when this many data sets or phrase lines have it
 INVERSE_PENALTY = 40.0
 PER_LINE = 8  # prompts made of each phrase line
-PHRASING_SHARE = 0.6  # what all of these weigh against the real prompts
+PHRASING_SHARE = 0.9  # what all of these weigh against the real prompts
 RESTYLINGS = 2  # of each real prompt
 RESTYLING_SHARE = 0.5  # what one weighs against the prompt
 FOLDS = 5
 TARGET_ACCURACY = 0.97  # among the types given
 MIN_THRESHOLD = 0.6  # even where the data asks for less: prompts in the wild are written in styles that it lacks
 
-MIN_QUESTIONS = 48  # a feature counts for the complexity when this many questions have it
+MIN_QUESTIONS = 44  # a feature counts for the complexity when this many questions have it
 COMPLEXITY_INVERSE_PENALTY = 0.5
-KIND_INVERSE_PENALTY = 10.0
+KIND_INVERSE_PENALTY = 3.0
 OFFSET_BOOST = 4.0  # how hard a kind is on the whole is learned nearly without penalty
-STEP_BOOST = 2.0  # steps weigh more than words
+STEP_BOOST = 4.0  # steps weigh more than words
 TARGET_PRECISION = 0.7  # among the complexities raised
 MIN_RAISED = 50  # in cross-validation; fewer say nothing about precision
 

@@ -13,6 +13,7 @@ import argparse
 import importlib
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -55,6 +56,8 @@ def run(arguments: argparse.Namespace) -> list[Line]:
     wanted = [name.strip() for name in arguments.only.split(",") if name.strip()]
     if unknown := [name for name in wanted if name not in PARTS]:
         sys.exit(f"there is no {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    # An end by hand, too, is one after which nothing is left.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     found: list[Line] = []
     for name in wanted:
         say(f"{name} … {'' if arguments.quick else f'about {MINUTES[name]} minutes'}")
@@ -102,7 +105,7 @@ def _part(name: str, *, quick: bool) -> tuple[list[Line], Ran]:
         told = Path(folder) / "lines.json"
         command = [sys.executable, "-m", "bench.load", "--json", str(told), name, *options]
         # A child that is forked off has gRPC say so, each time.
-        environment = {"GRPC_VERBOSITY": "ERROR", **os.environ, "TMPDIR": folder}
+        environment = {"GRPC_VERBOSITY": "ERROR", **os.environ}
         ran = run_apart(command, ROOT, environment, MINUTES[name] * 60 * _MOST_TIMES)
         lines: list[Line] = []
         if told.exists():

@@ -75,7 +75,7 @@ def _limited(number: int = 0, **limits: Any) -> Stage:
 
 
 async def _exact(rounds: int) -> list[Line]:
-    hundred = {"requests_per_minute": 100 / 1440, "burst_s": 86_400}
+    hundred: dict[str, Any] = {"requests_per_minute": 100 / 1440, "burst_s": 86_400}
     here: list[int] = []
     for _ in range(rounds):
         here.append(await _crowd(Admission(), _limited(**hundred), 1000))

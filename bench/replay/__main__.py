@@ -1,10 +1,10 @@
 """Measure the article's four claims by replaying recorded answers through the service.
 
-    python -m bench.replay [--page] [--quick] [--data DIR] [--seed N] [--json FILE]
+    python -m bench.replay [--page] [--quick] [--data DIR] [--thresholds DIR] [--seed N] [--json FILE]
 
 Runs from the project's root; needs no network. --page writes docs/article-claims.md and its pictures (needs matplotlib).
---data takes other data of the same shape, such as a part that was kept back; without it, bench/data/replay. Everything takes
-about thirteen minutes, mostly waiting, --quick two.
+--data takes other data of the same shape, such as a part that was kept back, and --thresholds finds thresholds on yet another;
+without them, both are halves of bench/data/replay. Everything takes about fourteen minutes, mostly waiting, --quick two.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--page", action="store_true", help=f"write {_PAGE.relative_to(ROOT)} and its pictures")
     parser.add_argument("--quick", action="store_true", help="few of each: a look, not a measurement")
     parser.add_argument("--data", type=Path, default=COPY, metavar="DIR", help="recorded answers of the same shape")
+    parser.add_argument("--thresholds", type=Path, metavar="DIR", help="find thresholds on all of this data instead")
     parser.add_argument("--seed", type=int, default=1, help="of draws, faults and order (1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument("--out", type=Path, default=_PAGE, metavar="FILE", help="another page than the published one")
@@ -43,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"[{time.perf_counter() - began:5.0f} s] {what}", file=sys.stderr, flush=True)
 
     logging.getLogger("gearshift").setLevel(logging.ERROR)
-    found = uvloop.run(measured(asked.data, QUICK if asked.quick else Sizes(), asked.seed, say))
+    found = uvloop.run(
+        measured(asked.data, QUICK if asked.quick else Sizes(), asked.seed, say, thresholds=asked.thresholds)
+    )
     seconds = time.perf_counter() - began
     is_copy = asked.data.resolve() == COPY.resolve()
     text = as_text(found, seed=asked.seed, seconds=seconds, quick=asked.quick, is_copy=is_copy)

@@ -56,11 +56,16 @@ def is_for_tuning(key: object) -> bool:
     return blake2b(str(key).encode(), digest_size=1).digest()[0] < 128
 
 
+def part(data: Path, name: str) -> Path:
+    """Give a file of the data, or of the copy where the data lacks it: what has no part that was kept back."""
+    return data / name if (data / name).exists() else COPY / name
+
+
 def classify(data: Path, count: int, seed: int) -> list[Call]:
     """Give classifications, right as often as published."""
     chance = random.Random(f"classify {seed}")
     table: dict[tuple[str, str], tuple[float, float]] = {}
-    with (data / "frugalgpt_summary/curve_points.csv").open(newline="") as file:
+    with part(data, "frugalgpt_summary/curve_points.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             table[row["dataset"], row["method"]] = float(row["test_acc"]), float(row["test_cost_usd"])
     calls: list[Call] = []
@@ -102,7 +107,7 @@ def extract(data: Path, count: int, seed: int) -> list[Call]:
     """Give function calls of BFCL as documents, right as often as published; a wrong one keeps to its schema."""
     chance = random.Random(f"extract {seed}")
     calls: list[Call] = []
-    rows = lines(data / "json_schema/bfcl_function_calls.jsonl.gz")
+    rows = lines(part(data, "json_schema/bfcl_function_calls.jsonl.gz"))
     chosen = [(row, made) for row in rows if (made := _document_of(row)) is not None and _spoilt(made[1]) != made[1]][
         :count
     ]
@@ -188,14 +193,18 @@ def _spoilt(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def reason(data: Path, seed: int, *, tuning: bool) -> list[Call]:
-    """Give MMLU-Pro's questions with the recorded answers of gemini-1.5-flash and -pro."""
+def reason(data: Path, seed: int, *, tuning: bool | None) -> list[Call]:
+    """Give MMLU-Pro's questions with the recorded answers of gemini-1.5-flash and -pro.
+
+    Args:
+        tuning: those that thresholds are found on, or the others; None is all.
+    """
     chance = random.Random(f"reason {seed}")
-    answered = {each["question_id"]: each for each in lines(data / "mmlu_pro_cascade/responses.jsonl.gz")}
+    answered = {each["question_id"]: each for each in lines(part(data, "mmlu_pro_cascade/responses.jsonl.gz"))}
     calls: list[Call] = []
-    for row in lines(data / "mmlu_pro_cascade/questions.jsonl.gz"):
+    for row in lines(part(data, "mmlu_pro_cascade/questions.jsonl.gz")):
         texts = answered.get(row["question_id"])
-        if texts is None or is_for_tuning(row["question_id"]) is not tuning:
+        if texts is None or tuning not in (None, is_for_tuning(row["question_id"])):
             continue
         options = "\n".join(f"{chr(65 + number)}. {option}" for number, option in enumerate(row["options"]))
         prompt = f"{row['question'].strip()}\n{options}\nThink step by step, then say: The answer is (X)."
@@ -210,12 +219,12 @@ def reason(data: Path, seed: int, *, tuning: bool) -> list[Call]:
     return calls
 
 
-def gsm8k(data: Path, seed: int, *, tuning: bool) -> list[Call]:
-    """Give GSM8K's problems with the recorded answers of Mixtral-8x7B and gpt-4-1106."""
+def gsm8k(data: Path, seed: int, *, tuning: bool | None) -> list[Call]:
+    """Give GSM8K's problems with the recorded answers of Mixtral-8x7B and gpt-4-1106; `tuning` as for `reason`."""
     chance = random.Random(f"math {seed}")
     calls: list[Call] = []
-    for row in lines(data / "routellm/gsm8k.jsonl.gz"):
-        if is_for_tuning(row["id"]) is not tuning:
+    for row in lines(part(data, "routellm/gsm8k.jsonl.gz")):
+        if tuning not in (None, is_for_tuning(row["id"])):
             continue
         answers = {
             key: _worked(chance, row[f"{role}_response"], row[f"{role}_correct"], len(row["prompt"]), speed)

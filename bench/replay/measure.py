@@ -91,17 +91,22 @@ class Measured:
     calls: int
 
 
-async def measured(data: Path, sizes: Sizes, seed: int, say: Say) -> Measured:
-    """Run everything."""
+async def measured(data: Path, sizes: Sizes, seed: int, say: Say, *, thresholds: Path | None = None) -> Measured:
+    """Run everything.
+
+    Args:
+        thresholds: data of the same shape to find thresholds on; None takes half of the questions of `data` for that.
+    """
     easy = recorded.classify(data, sizes.classify, seed) + recorded.extract(data, sizes.extract, seed)
-    tuned = await _tuned(data, sizes, seed, say)
+    tuned = await _tuned(thresholds or data, sizes, seed, say, tuning=None if thresholds else True)
+    played = None if thresholds else False
     hard_calls = [
-        *recorded.reason(data, seed, tuning=False)[: sizes.most],
-        *recorded.gsm8k(data, seed, tuning=False)[: sizes.most],
+        *recorded.reason(data, seed, tuning=played)[: sizes.most],
+        *recorded.gsm8k(data, seed, tuning=played)[: sizes.most],
     ]
     pool = easy + hard_calls
     # Drawn through each other, each once, at the times of real traffic.
-    arrivals = [each.at for each in read_trace(data / "traffic/azure_conv.csv.gz")]
+    arrivals = [each.at for each in read_trace(recorded.part(data, "traffic/azure_conv.csv.gz"))]
     by_task = {task: float(sum(call.task == task for call in pool)) for task in TASKS}
     calls = timed(mixed(pool, by_task, len(pool), seed), arrivals)
     hard = {task: Cascade(threshold=found.chosen.threshold) for task, found in tuned.items()}
@@ -137,11 +142,11 @@ async def measured(data: Path, sizes: Sizes, seed: int, say: Say) -> Measured:
     )
 
 
-async def _tuned(data: Path, sizes: Sizes, seed: int, say: Say) -> dict[str, Tuning]:
+async def _tuned(data: Path, sizes: Sizes, seed: int, say: Say, *, tuning: bool | None) -> dict[str, Tuning]:
     """Find thresholds on the questions that are not replayed, by what the service says of each cheap answer."""
     found = {
-        "reason": recorded.reason(data, seed, tuning=True),
-        "math": recorded.gsm8k(data, seed, tuning=True),
+        "reason": recorded.reason(data, seed, tuning=tuning),
+        "math": recorded.gsm8k(data, seed, tuning=tuning),
     }
     calls = _short([call for each in found.values() for call in each[: sizes.most]], sizes.rate)
     say(f"thresholds on {len(calls)} other questions")

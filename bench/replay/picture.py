@@ -59,7 +59,7 @@ def draw_faults(path: Path, faults: Mapping[float, Sequence[Run]]) -> None:
         panel.plot([100 * rate for rate in faults], values, marker="o", label=name)
     panel.set_xscale("log")
     panel.set_yscale("symlog", linthresh=0.05)
-    panel.set_ylim(bottom=0)
+    panel.set_ylim(0, 120)
     panel.xaxis.set_major_formatter(FuncFormatter(_plain))
     panel.yaxis.set_major_formatter(FuncFormatter(_plain))
     panel.set_xlabel("requests that fail at each provider, %")

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from gearshift.core.confidence import ANSWER, LOGPROBS, Calibration, Gauge, Outcome, shipped
+from gearshift.core.confidence import AGREEMENT, ANSWER, LOGPROBS, Calibration, Gauge, Outcome, shipped
 from gearshift.core.confidence.calibration import fitted, log_odds, sigmoid
 from gearshift.core.confidence.features import NAMES, evidence
 
@@ -109,6 +109,21 @@ def test_the_gauge_says_nothing_of_forms_that_nobody_reported_on() -> None:
     found = gauge.of_answer("m", "classify", ASKED, "spam", structured=True)
     assert found is not None
     assert found.outcomes == 40
+
+
+def test_a_second_sample_raises_or_lowers_confidence_and_is_learned_by_itself() -> None:
+    gauge = Gauge(shipped())
+    agreed = gauge.of_agreement("m", "classify", 0.8, agreed=True)
+    parted = gauge.of_agreement("m", "classify", 0.8, agreed=False)
+    assert parted.confidence < 0.8 < agreed.confidence < 1
+    assert agreed.measure == AGREEMENT
+    gauge.calibration.learn(
+        Outcome(model="m", task_type="classify", measure=AGREEMENT, score=agreed.score, right=False) for _ in range(300)
+    )
+    after = gauge.of_agreement("m", "classify", 0.8, agreed=True)
+    assert after.confidence < 0.2
+    assert after.outcomes == 300
+    assert gauge.of_probability("m", "classify", 0.8).confidence == pytest.approx(0.8)
 
 
 def test_the_models_file_is_small() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from dataclasses import replace
 from decimal import Decimal
 
 import anyio
@@ -22,6 +23,8 @@ from gearshift.core.errors import (
 from gearshift.core.events import ReasoningDelta, TextDelta
 from gearshift.core.failures import ProviderFailure
 from gearshift.core.gates import Candidate
+from gearshift.core.ledger.outcomes import JudgedAttempt, confidence_of, measured
+from gearshift.core.ledger.row import verdicts_text
 from gearshift.core.observer import CallContext, Observer
 from gearshift.core.provider import Chunk, Timeouts, TokenLogprob
 from gearshift.core.request import (
@@ -46,6 +49,7 @@ from gearshift.core.words import (
     FailureKind,
     FinishReason,
     Outcome,
+    OutcomeVerdict,
     Role,
     Sensitivity,
     SwitchMode,
@@ -346,6 +350,27 @@ async def test_an_agreeing_second_look_accepts() -> None:
     assert made.notebook.attempts[0].verdicts[-1].gate == "second_look"
     assert made.notebook.attempts[0].detail == ""
     assert (made.guards[0].figures.accepted, made.guards[0].figures.poor) == (1, 0)
+
+
+async def test_a_calibrated_second_look_says_how_sure_the_answer_is_now() -> None:
+    measuring = replace(policy(), confidence="answer")
+    made = engine(
+        blueprint(*chain(_LOW, _HIGH), chain_policy=measuring),
+        [[sure("good", -0.2), sure("good", -3.0)], [sure("good", -0.01)]],
+    )
+    answer = await made.router.route(request(output=_LABELS, kind=TaskType.CLASSIFY))
+    made.check_settled()
+    verdict = made.notebook.attempts[0].verdicts[-1]
+    assert (verdict.gate, verdict.measured is not None and verdict.measured[0]) == ("second_look", "agreement")
+    assert answer.completion.confidence == verdict.confidence
+    assert answer.completion.confidence is not None
+    assert answer.completion.confidence > 0.9
+    judged = JudgedAttempt(
+        request_id="r", verdict=OutcomeVerdict.ACCEPTED, chain="c", task_type="classify", position=0, provider="p",
+        model="m", verdicts=verdicts_text(made.notebook.attempts[0].verdicts), cost_usd=None,
+    )  # fmt: skip
+    assert [each.measure for each in measured([judged])] == ["logprobs", "agreement"]
+    assert confidence_of(judged) == pytest.approx(verdict.confidence, abs=0.001)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ LOST_MS = 50
 
 def check(store: str, durability: str) -> None:
     chance = random.Random(7)
+    raw_ms: list[float] = []
     lost_ms: list[float] = []
     for turn in range(KILLS):
         after_s = chance.uniform(0.1, 0.5)
@@ -24,11 +25,11 @@ def check(store: str, durability: str) -> None:
         assert (killed.doubled, killed.integrity) == (0, "ok")
         if durability == "sync":
             assert killed.missing == 0
+        raw_ms.append(killed.lost_ms)
         # What this machine did not let the child run is none of the ledger's.
         lost_ms.append(killed.lost_ms - killed.stalled_ms)
-    assert sorted(lost_ms)[KILLS // 2] <= LOST_MS
-    # A machine that does much else may keep the writer alone from running for a moment: the bench has the bound for all.
-    assert max(lost_ms) <= 2 * LOST_MS
+    assert sorted(raw_ms)[KILLS // 2] <= LOST_MS
+    assert max(lost_ms) <= LOST_MS
 
 
 @pytest.mark.parametrize("durability", ["sync", "async"])

@@ -9,7 +9,7 @@ import pytest
 
 from gearshift.core.config.model import LimitsConfig
 from gearshift.core.errors import ChainExhaustedError
-from gearshift.core.events import Completed, Event
+from gearshift.core.events import Completed, Delta, Event
 from gearshift.core.request import Parameters, StreamPolicy
 from gearshift.core.words import FailureKind, Outcome
 from tests.support.blueprints import blueprint, stage
@@ -17,6 +17,7 @@ from tests.support.engine import Engine, engine, request
 from tests.support.redis_server import redis_server
 from tests.support.scripted_provider import says
 from tests.support.shared_limits import shared_admission, until
+from tests.support.slow_proxy import slow_proxy
 
 _WINDOW = 32
 _LONG = tuple(f"word{number} " for number in range(900))
@@ -119,3 +120,25 @@ async def test_over_redis_windows_are_asked_for_in_the_background(tokens: int) -
         assert _level(made) >= -_WINDOW
         # One question a window at most, besides the reservation itself.
         assert admission.store.asked <= 2 + (900 - 512) / _WINDOW + 2
+
+
+@pytest.mark.parametrize("tokens", [2000, 700])
+async def test_slow_store_holds_a_fast_stream_up_and_does_not_end_it(tokens: int) -> None:
+    limits = LimitsConfig(tokens_per_minute=tokens / 1440, burst_s=86_400)
+    async with (
+        redis_server() as redis,
+        slow_proxy(redis.port) as proxy,
+        shared_admission(proxy.url) as admission,
+    ):
+        proxy.delay_s = 0.03
+        made = engine(blueprint(stage(0, limits=limits)), [[says(*_LONG)]], admission=admission)
+        events, error = await _run(made)
+        assert (error is None) == (tokens == 2000)
+        if error is None:
+            shown = sum(len(event.parts) for event in events if isinstance(event, Delta))
+            assert shown == len(_LONG)
+        else:
+            assert [attempt.failure for attempt in error.attempts] == [FailureKind.OVERRUN]
+        await until(lambda: not any(bucket.is_owing() for bucket in admission.store.known))
+        await until(lambda: not admission.store.is_telling)
+        assert _level(made) >= -_WINDOW

@@ -8,12 +8,14 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from anyio import fail_after
+from msgspec.structs import replace
 
 from gearshift.core.catalogue import Catalogue
 from gearshift.core.config.load import parse_config
 from gearshift.core.errors import ConfigError
 from gearshift.core.sizing.trace import TraceError
-from gearshift.server.replay import Call, Ended, Recorded, Run, mixed, read_calls, timed
+from gearshift.server.replay import Call, Ended, Recorded, Run, mixed, read_calls, replay, timed
 from gearshift.server.replay.names import Names
 from gearshift.server.replay.report import as_text, change, figures, percentile, tabulated
 from gearshift.server.replay.results import Paid, paid_of, rightness
@@ -170,11 +172,11 @@ def test_baseline_is_one_stage_that_nothing_is_escalated_from() -> None:
 
 
 def test_embedded_model_is_replayed_as_one_of_a_llama_cpp_server() -> None:
-    stages = "[{provider: own, model: gemma-3-270m}, {provider: small, model: light}]"
+    stages = "[{provider: own, model: gemma3-270m}, {provider: small, model: light}]"
     config = _CONFIG.replace("providers:", "providers:\n  own: {kind: embedded, cost_per_hour_usd: 0.1}", 1)
     found = world(config.replace("chains:", f"chains:\n  classify: {{stages: {stages}}}", 1))
     stage = found.blueprint.chains["classify"].stages[0]
-    assert (stage.provider.kind, stage.provider.dialect, stage.model.id) == ("openai", "llamacpp", "gemma-3-270m")
+    assert (stage.provider.kind, stage.provider.dialect, stage.model.id) == ("openai", "llamacpp", "gemma3-270m")
     assert stage.model.self_hosted
     assert found.plan.providers[found.names["own"]].wire == "openai"
 
@@ -279,6 +281,15 @@ def test_failed_calls_are_paid_for_and_have_neither_latency_nor_answer() -> None
     assert found.cost_per_accepted_usd == Decimal("125e-12")
 
 
+def test_unknown_price_is_not_shown_as_zero() -> None:
+    unknown = ended(1)
+    unknown.paid.pico = None
+    table = tabulated([Run(name="chains", ended=[unknown])])
+    told = as_text(table)
+    assert [line.split()[:4] for line in told.splitlines() if line.startswith("a ")] == [["a", "1", "-", "-"]]
+    assert "1 calls have an attempt whose price is unknown" in told
+
+
 def test_runs_are_compared_over_the_calls_that_ended_in_both() -> None:
     chains = Run(name="chains", ended=[ended(1, pico=10), ended(2, pico=20), ended(3, pico=1000)])
     last = Run(name="last", ended=[ended(1, pico=100), ended(2, pico=200)])
@@ -295,3 +306,47 @@ def test_nothing_to_compare_is_no_number() -> None:
     assert (found.cost, found.latency, found.failures, found.quality) == (None, None, None, None)
     assert percentile([], 0.5) is None
     assert percentile([1.0, 2.0, 3.0, 4.0], 0.5) == 2.0
+
+
+_WIRES = {
+    "groq": "{kind: openai, dialect: groq, api_key: '${K}'}",
+    "deepseek": "{kind: openai, dialect: deepseek, api_key: '${K}'}",
+    "vllm": "{kind: openai, dialect: vllm}",
+    "llamacpp": "{kind: openai, dialect: llamacpp}",
+    "platform": "{kind: openai, dialect: openai, api_key: '${K}'}",
+    "local": "{kind: ollama}",
+    "claude": "{kind: anthropic, api_key: '${K}'}",
+}
+
+
+async def test_prompt_reaches_every_wire_format_as_it_was_written(tmp_path: Path) -> None:
+    lines = ["providers:", *(f"  {name}: {spec}" for name, spec in _WIRES.items())]
+    lines += ["models:", *(f"  m-{name}: {{provider: {name}, capability: high}}" for name in _WIRES)]
+    lines += ["chains:", *(f"  {name}: {{stages: [{{provider: {name}, model: m-{name}}}]}}" for name in _WIRES)]
+    lines += ["tasks:", "  declared:"]
+    calls: list[Call] = []
+    for name in _WIRES:
+        answers = {
+            kind: {f"{name}/m-{name}": Recorded(text=text, correct=True, latency_ms=3.0, output_tokens=12)}
+            for kind, text in (("classify", "yes"), ("extract", '{"a": 3}'), ("generate", "Gears turn well and long."))
+        }
+        lines += [f"    {kind}-{name}: {{type: {kind}, complexity: low, chain: {name}}}" for kind in answers]
+        schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+        calls += [
+            Call(
+                at=0,
+                task=f"classify-{name}",
+                prompt="  spaced \n",
+                labels=("yes", "no"),
+                answers=answers["classify"],
+            ),
+            Call(at=0, task=f"extract-{name}", prompt="Take {{x}}\r\nout", schema=schema, answers=answers["extract"]),
+            Call(at=0, task=f"generate-{name}", prompt="Write ü.", system="Be brief.", answers=answers["generate"]),
+        ]
+    # One prompt has one answer: here each is asked of its own provider.
+    calls = [replace(call, prompt=f"{call.prompt}{number}\n") for number, call in enumerate(calls)]
+    found = world("\n".join(lines))
+    with fail_after(15):
+        (run,) = await replay(found, calls, ["chains"], tmp_path)
+    assert (run.strange, run.recorded) == (0, len(calls))
+    assert [(each.task, each.error, each.right) for each in run.ended if each.error or each.right != 1.0] == []

@@ -24,6 +24,7 @@ import {
 } from "./gen/gearshift/v1/call_pb.js";
 import { Complexity, Sensitivity, TaskType, type TaskSchema } from "./gen/gearshift/v1/task_pb.js";
 import type { Json } from "./messages.js";
+import { refuseUnknown } from "./names.js";
 import { valueOf, type WordOf } from "./words.js";
 
 export type TaskTypeName = WordOf<typeof TaskType>;
@@ -295,36 +296,4 @@ function withoutUndefined<Value extends object>(value: Value): { [Name in keyof 
   return Object.fromEntries(Object.entries(value).filter(([, each]) => each !== undefined)) as {
     [Name in keyof Value]?: Exclude<Value[Name], undefined>;
   };
-}
-
-/** Refuses names that nobody reads: a page without types would never learn of its slip. */
-function refuseUnknown(options: object, known: readonly string[], where: string): void {
-  for (const name of Object.keys(options)) {
-    if (!known.includes(name)) {
-      const near = known.find((one) => one.toLowerCase() === name.replaceAll("_", "").toLowerCase()) ?? nearest(name, known);
-      throw new TypeError(`${where} has ${JSON.stringify(name)}, which is not known${near === undefined ? "" : `; did you mean ${JSON.stringify(near)}?`}`);
-    }
-  }
-}
-
-/** Gives the name that is at most a third of its letters away, if there is one. */
-function nearest(name: string, known: readonly string[]): string | undefined {
-  const [best] = known
-    .map((one) => ({ one, steps: distance(name.toLowerCase(), one.toLowerCase()) }))
-    .sort((left, right) => left.steps - right.steps);
-  return best !== undefined && best.steps <= Math.max(name.length, best.one.length) / 3 ? best.one : undefined;
-}
-
-/** Counts the letters to put in, take out or change. */
-function distance(from: string, to: string): number {
-  let row = Array.from({ length: to.length + 1 }, (_, place) => place);
-  for (let i = 1; i <= from.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= to.length; j++) {
-      const change = (row[j - 1] ?? 0) + (from[i - 1] === to[j - 1] ? 0 : 1);
-      next.push(Math.min(change, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
-    }
-    row = next;
-  }
-  return row[to.length] ?? 0;
 }

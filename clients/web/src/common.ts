@@ -1,5 +1,5 @@
 /** What both entries give: all but `createClient`. */
-export { Accumulator, accumulate, type EventSource, type Piece, type Retracted, type Snapshot } from "./accumulator.js";
+export { Accumulator } from "./accumulator.js";
 export {
   call,
   streamPolicy,
@@ -48,6 +48,7 @@ export {
   type TrafficChoice,
 } from "./ops.js";
 export { type CallSettings, type CommonOptions, type RetryOptions, type WebClientOptions } from "./options.js";
+export { accumulate, type EventSource, type Piece, type Retracted, type Snapshot } from "./snapshots.js";
 export { type MessageStream, type RouteStream, type Stream } from "./streams.js";
 export { wordOf, type WordEnum, type WordOf } from "./words.js";
 export { timestampDate, timestampMs } from "@bufbuild/protobuf/wkt";

@@ -24,6 +24,9 @@ const attempt = (number, model) => event("attempt", { number, stage: { model } }
 const completed = async (text, promptKey = "") =>
   event("completed", { completion: { outcome: 1, digest: await digest(text), promptKey, cost: { totalUsd: "0.01" } } });
 
+/** @param {AbortSignal} signal @returns {Promise<never>} what a handler awaits that answers nothing until its caller leaves */
+const left = (signal) => new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+
 const WAYS = /** @type {const} */ (["client", "webClient"]);
 
 for (const way of WAYS) {
@@ -162,7 +165,7 @@ for (const way of WAYS) {
 
   test(`${way}: a signal's timeout is a deadline`, () =>
     playing(
-      { route: () => new Promise(() => {}) },
+      { route: (_request, { signal }) => left(signal) },
       async (player) => {
         const signal = AbortSignal.timeout(50);
         await assert.rejects(player[way]().route(call("t"), { signal }), { code: "DEADLINE_EXCEEDED" });
@@ -172,9 +175,9 @@ for (const way of WAYS) {
   test(`${way}: closing a stream that waits ends it quietly`, () =>
     playing(
       {
-        async *streamRoute() {
+        async *streamRoute(_request, { signal }) {
           yield { events: [event("started", {})] };
-          await new Promise(() => {});
+          await left(signal);
         },
       },
       async (player) => {
@@ -226,7 +229,7 @@ test("the bundle streams, folds and throws as the package does", () =>
         assert.deepEqual([error.code, error.reason], ["FAILED_PRECONDITION", "PROMPT_NOT_CACHED"]);
         return true;
       });
-      assert.equal((await client.ops.getStatus().catch((error) => error)).code, "UNIMPLEMENTED");
+      assert.equal((await client.ops.getStatus().catch((/** @type {any} */ error) => error)).code, "UNIMPLEMENTED");
     },
   ));
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import ClassVar
 
 import anyio
 from msgspec import Struct
@@ -173,6 +174,9 @@ class Permit:
         "guard",
         "queue_s",
     )
+
+    answers_later: ClassVar[bool] = False
+    """Whether `extend` is answered a little later, and not at once."""
 
     def __init__(
         self, guard: Guard, extra: Sequence[AnyBucket], reserved: Amounts, queue_s: float, ticket: int, at: float

@@ -108,7 +108,8 @@ class Attempt:
     def chunks(self) -> AsyncGenerator[Chunk]:
         """Make the call."""
         self.made = True
-        return self._runner.providers[self.step.planned.stage.provider.name].stream(self._provider_call())
+        chunks = self._runner.providers[self.step.planned.stage.provider.name].stream(self._provider_call())
+        return self._meter.paced(chunks) if self._meter is not None and self.permit.answers_later else chunks
 
     async def read(self) -> None:
         """Make the call and take its answer whole: nobody reads along."""

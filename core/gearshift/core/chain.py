@@ -412,17 +412,25 @@ class _Run:
         assert first.judgement is not None
         agreed = check.failure is None and check.judgement is not None and check.judgement.valid
         agreed = agreed and _same(first, check)
+        call = self._call
+        sure = None
+        if check.failure is None:  # a failure says nothing of the first answer
+            model, kind = first.step.planned.stage.model.id, call.resolved.resolution.type.word
+            sure = call.judge.agreement(model, kind, first.judgement, agreed=agreed)
         verdict = Verdict(
             gate="second_look",
             result=VerdictResult.PASS if agreed else VerdictResult.LOW,
             reason="agreement" if agreed else "disagreement",
             detail="another sample of the same stage "
             + ("gave the same answer" if agreed else "did not give the same answer"),
+            confidence=None if sure is None else sure.confidence,
+            measured=None if sure is None else (sure.measure, sure.score),
         )
         first.judgement = structs.replace(
             first.judgement,
             finding=Finding.ACCEPT if agreed else Finding.POOR,
             verdicts=(*first.judgement.verdicts, verdict),
+            confidence=first.judgement.confidence if sure is None else sure.confidence,
             summary="" if agreed else f"second_look: {verdict.detail}",
         )
         first.outcome = AttemptOutcome.ACCEPTED if agreed else AttemptOutcome.POOR

@@ -69,6 +69,7 @@ from gearshift.server.web.calling import Calling
 from gearshift.server.web.grpc_web import grpc_web_routes
 from gearshift.server.web.monitoring import monitoring_routes
 from gearshift.server.web.openai.routes import openai_routes
+from gearshift.server.web.pages import page_routes
 from gearshift.server.web.port import http_port, takes_calls
 from gearshift.server.workers.exposing import whole_exposition
 from gearshift.server.workers.member import Member
@@ -413,6 +414,8 @@ def _routes(app: App, calling: Calling, member: Member | None) -> list[web.Abstr
     routes: list[web.AbstractRouteDef] = [*monitoring_routes(metrics, lambda: app.is_serving, whole)]
     if takes_calls(server):
         routes += grpc_web_routes(calling, SERVICES, server.max_message_bytes)
+        if server.pages:
+            routes += page_routes()
         if server.openai.enabled:
             routes += openai_routes(app, calling)
     return routes

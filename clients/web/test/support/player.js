@@ -18,11 +18,20 @@ import { OpsService, RouterService, createClient } from "@gearshift/client";
  * @typedef {Partial<import("@connectrpc/connect").ServiceImpl<typeof OpsService>>} OpsScripts
  */
 
-/** @param {RouterScripts} router @param {OpsScripts} [ops] */
-export async function play(router, ops = {}) {
+/**
+ * @param {RouterScripts} router
+ * @param {OpsScripts} [ops]
+ * @param {Map<string, any[]>} [pages] content type and bytes, by path
+ */
+export async function play(router, ops = {}, pages = new Map()) {
   const adapter = connectNodeAdapter({
     routes: (routes) => routes.service(RouterService, router).service(OpsService, ops),
     connect: false,
+    fallback(request, response) {
+      const [type, bytes] = pages.get(request.url ?? "") ?? [];
+      response.writeHead(bytes === undefined ? 404 : 200, { "content-type": type ?? "text/plain" });
+      response.end(bytes);
+    },
   });
   const grpc = http2.createServer(adapter);
   const web = http.createServer(adapter);
@@ -62,9 +71,10 @@ export async function play(router, ops = {}) {
  * @param {RouterScripts} router
  * @param {(player: Awaited<ReturnType<typeof play>>) => Promise<void>} run
  * @param {OpsScripts} [ops]
+ * @param {Map<string, any[]>} [pages]
  */
-export async function playing(router, run, ops) {
-  const player = await play(router, ops);
+export async function playing(router, run, ops, pages) {
+  const player = await play(router, ops, pages);
   try {
     await run(player);
   } finally {

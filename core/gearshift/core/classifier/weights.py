@@ -5,7 +5,7 @@ numbers (its weight for each output, then the square of its scale) are one integ
 so that one built-in sum() adds them all.
 
 The file is text, so that a change shows in a diff. Its first line is a JSON object with the settings; each further line
-is one feature: its name, a tab, and its integer in hexadecimal. A feature of two tokens has a space between them; a
+is one feature: its name, a tab, and its integer in base 32. A feature of two tokens has a space between them; a
 line break is written as "↵".
 """
 
@@ -20,13 +20,15 @@ from gearshift.core.classifier.features import Feature
 
 UNIT = 0.01
 """What 1 is worth in weights, biases and squared scales."""
-FIELD_BITS = 22
+FIELD_BITS = 24
 """Room for the sum over the densest text that HEAD and TAIL allow."""
 HALF = 1 << (FIELD_BITS - 1)
 """Added to each field of a sum, so that no field is negative."""
 
 _FORMAT = 3
 _LINE_BREAK = "↵"
+_BASE = 32
+_DIGITS = "0123456789abcdefghijklmnopqrstuv"
 _FIELD = (1 << FIELD_BITS) - 1
 
 
@@ -66,7 +68,7 @@ def format_weights(weights: Weights) -> str:
         "temperature": weights.temperature,
         "thresholds": weights.thresholds,
     }
-    lines = sorted(f"{_name(feature)}\t{packed:x}" for feature, packed in weights.features.items())
+    lines = sorted(f"{_name(feature)}\t{_digits_of(packed)}" for feature, packed in weights.features.items())
     return "\n".join((json.dumps(settings), *lines, ""))
 
 
@@ -86,7 +88,7 @@ def parse_weights(text: str) -> Weights:
         if _LINE_BREAK in name:
             name = name.replace(_LINE_BREAK, "\n")
         first_token, _, second_token = name.partition(" ")
-        features[(first_token, second_token) if second_token else name] = int(packed, 16)
+        features[(first_token, second_token) if second_token else name] = int(packed, _BASE)
     return Weights(
         outputs=tuple(cast("list[str]", settings["outputs"])),
         bias=tuple(cast("list[int]", settings["bias"])),
@@ -94,6 +96,14 @@ def parse_weights(text: str) -> Weights:
         temperature=cast("float", settings["temperature"]),
         thresholds=tuple(cast("list[float]", settings["thresholds"])),
     )
+
+
+def _digits_of(number: int) -> str:
+    sign, rest, digits = "-" if number < 0 else "", abs(number), [""]
+    while rest or len(digits) == 1:
+        rest, digit = divmod(rest, _BASE)
+        digits.append(_DIGITS[digit])
+    return sign + "".join(reversed(digits))
 
 
 def _name(feature: Feature) -> str:

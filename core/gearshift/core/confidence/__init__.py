@@ -1,10 +1,11 @@
 """How sure one can be of an answer: features, a small model over them, and calibration on what became of answers."""
 
-from gearshift.core.confidence.calibration import ANSWER, LOGPROBS, Calibration, Outcome, Sureness
+from gearshift.core.confidence.calibration import AGREEMENT, ANSWER, LOGPROBS, Calibration, Outcome, Sureness
 from gearshift.core.confidence.gauge import Gauge, measures_answers
 from gearshift.core.confidence.model import AnswerModel, shipped
 
 __all__ = [
+    "AGREEMENT",
     "ANSWER",
     "LOGPROBS",
     "AnswerModel",

@@ -6,8 +6,8 @@ Rules: pure; no clock. What is kept for each model and task type is a line throu
 
 fitted to outcomes by the most probable line under a normal prior around the level above: the task type's line around the
 model's, the model's around what was measured of it before (or of models at large). So with no outcomes the prior holds, with
-few it moves little, and with hundreds it is what the outcomes say; `Sureness.outcomes` tells how many there were. Log-probabilities have a
-prior of their own: that they are right as they stand.
+few it moves little, and with hundreds it is what the outcomes say; `Sureness.outcomes` tells how many there were. Log-probabilities and
+agreement have a prior of their own: that their score is right as it stands.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ _FARTHEST = 12.0
 
 ANSWER: Final = "answer"
 LOGPROBS: Final = "logprobs"
+AGREEMENT: Final = "agreement"
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
@@ -41,7 +42,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     Args:
         model: as the configuration calls it.
         task_type: its word.
-        measure: what the score came from, `answer` or `logprobs`.
+        measure: what the score came from: `answer`, `logprobs` or `agreement`.
         score: log-odds before calibration.
         right: whether the caller accepted it as it was.
 
@@ -113,7 +114,7 @@ class Calibration:
         return count
 
     def _prior(self, model: str, measure: str) -> Line:
-        if measure == LOGPROBS:
+        if measure in (LOGPROBS, AGREEMENT):
             return AS_IT_STANDS
         return self._priors.get(model) or self._priors.get("", AS_IT_STANDS)
 

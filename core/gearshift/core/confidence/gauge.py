@@ -2,7 +2,8 @@
 
 Rules: log-probabilities go before the answer's own features. The features are trained on reasoning: answers in free text of
 the type `reason`, or to questions with lettered choices. Of others (labels, documents, texts to be written) they say nothing by themselves; there they count
-only once `LEAST_OUTCOMES` of the model and the task type were reported, which is when calibration knows what they are worth.
+only once `LEAST_OUTCOMES` of the model and the task type were reported, which is when calibration knows what they are worth. A second sample
+that gives the same answer adds to the log-odds, another answer takes from them, and that sum is calibrated by itself.
 """
 
 from __future__ import annotations
@@ -10,10 +11,14 @@ from __future__ import annotations
 from typing import Final
 
 from gearshift.core.blueprint import Blueprint
-from gearshift.core.confidence.calibration import ANSWER, LOGPROBS, Calibration, Sureness, log_odds
+from gearshift.core.confidence.calibration import AGREEMENT, ANSWER, LOGPROBS, Calibration, Sureness, log_odds
 from gearshift.core.confidence.model import AnswerModel
 
 LEAST_OUTCOMES: Final = 30
+AGREED: Final = 1.2
+DISAGREED: Final = -0.6
+"""Log-odds that a second sample adds. On grade-school-math's recorded answers of two differently tuned models of one size it is 1.7 to 2.0 and
+-0.5 to -0.7 (792 problems, two sizes); samples of one model err together more often."""
 
 
 class Gauge:
@@ -26,6 +31,11 @@ class Gauge:
     def of_probability(self, model: str, task_type: str, probability: float) -> Sureness:
         """Calibrate what log-probabilities say."""
         return self.calibration.sureness(model, task_type, LOGPROBS, log_odds(probability))
+
+    def of_agreement(self, model: str, task_type: str, confidence: float, *, agreed: bool) -> Sureness:
+        """Calibrate what a second sample says of a first whose confidence was measured."""
+        score = log_odds(confidence) + (AGREED if agreed else DISAGREED)
+        return self.calibration.sureness(model, task_type, AGREEMENT, score)
 
     def of_answer(self, model: str, task_type: str, prompt: str, answer: str, *, structured: bool) -> Sureness | None:
         """Measure an answer by itself; None when nothing is known of such answers.

@@ -713,6 +713,8 @@ class ServerConfig(_Section, frozen=True, kw_only=True):
     http_calls: bool = True
     """Whether the HTTP port takes calls (gRPC-Web for browsers) besides showing metrics and health. Where `tls.client_ca` is
     set it takes them only with `http_tls`."""
+    pages: bool = True
+    """Whether the HTTP port shows the chat page at `/` and the dashboard at `/ops`, where it takes calls."""
     http_allowed_origins: tuple[str, ...] = ()
     """Other web sites whose pages may call over HTTP, such as `https://chat.example.com`; empty lets none."""
     http_tls: bool = False

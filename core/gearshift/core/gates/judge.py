@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from gearshift.core.answer import Verdict
 from gearshift.core.blueprint import ChainPolicy
-from gearshift.core.confidence import Gauge, shipped
+from gearshift.core.confidence import Gauge, Sureness, shipped
 from gearshift.core.gates.asked import Asked
 from gearshift.core.gates.base import Candidate, Gate, WatchingGate
 from gearshift.core.gates.coherence import CoherenceGate, Effect, effects_of
@@ -110,7 +110,7 @@ class Judge:
         self._own_watched = [gate for gate in own if isinstance(gate, WatchingGate)]
         self.measures_answers = policy.confidence == "answer"
         """Whether the gates want to know the model, and what was asked whatever the form of the answer."""
-        used = (gauge or Gauge(shipped())) if self.measures_answers else None
+        self._gauge = used = (gauge or Gauge(shipped())) if self.measures_answers else None
         gates += [*own, ConfidenceGate(policy.min_confidence, policy.escalation_threshold, used)]
         self._gates = gates
         self._of_text = [gate for gate in gates if not isinstance(gate, LabelsGate | SchemaGate)]
@@ -158,6 +158,12 @@ class Judge:
         if finding is Finding.ACCEPT and confidence is None:
             self._usual = (verdicts, judgement)
         return judgement
+
+    def agreement(self, model: str, task_type: str, first: Judgement, *, agreed: bool) -> Sureness | None:
+        """Give how sure an answer is after a second sample; None where nothing is calibrated or the first was not measured."""
+        if self._gauge is None or first.confidence is None:
+            return None
+        return self._gauge.of_agreement(model, task_type, first.confidence, agreed=agreed)
 
     def watch(self, asked: Asked | str, now: float) -> Watch:
         """Give what watches one streamed attempt.

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Final
 
-ROWS: Final = 1000
-COMMITS: Final = 200
-"""After so many of either there is enough to move: some MiB."""
+ROWS: Final = 4000
+COMMITS: Final = 800
+"""After so many of either there is enough to move: some MiB. When all was moved, the next commit begins the log anew, for which
+SQLite waits for the disk in the writer's own thread: the rarer the better, where a row may be no more than 50 ms late."""
 LAST_RESORT_PAGES: Final = 16_000
 """64 MiB of log, at which SQLite makes the writer do it: readers held this up, or the disk is slow."""
 _PASSES: Final = 5

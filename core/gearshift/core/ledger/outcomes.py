@@ -7,12 +7,13 @@ are gone, and their outcomes with them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from decimal import Decimal
 from typing import Final
 
 from msgspec import Struct
 
-from gearshift.core.confidence import ANSWER, LOGPROBS, Outcome
+from gearshift.core.confidence import AGREEMENT, ANSWER, LOGPROBS, Outcome
 from gearshift.core.ledger.store import Session
 from gearshift.core.words import OutcomeVerdict
 
@@ -21,7 +22,8 @@ _SQL: Final = (
     "a.cost_{money}, a.started_at, a.tenant FROM outcomes o JOIN attempts a ON a.request_id = o.request_id AND a.tenant = o.tenant "
     "WHERE a.served = ? ORDER BY o.reported_at DESC, a.id DESC LIMIT ?"
 )
-_MEASURES: Final = frozenset({ANSWER, LOGPROBS})
+_MEASURES: Final = frozenset({ANSWER, LOGPROBS, AGREEMENT})
+_GATES: Final = frozenset({"confidence", "second_look"})
 
 
 class JudgedAttempt(Struct, frozen=True, kw_only=True):
@@ -78,26 +80,24 @@ def read_outcomes(session: Session, limit: int) -> list[JudgedAttempt]:
 def measured(judged: Iterable[JudgedAttempt]) -> Iterator[Outcome]:
     """Give those whose confidence was measured, as what calibration learns from."""
     for each in judged:
-        found = _measure(each.verdicts)
-        if found is not None:
-            measure, score, _ = found
+        for measure, score, _ in _measures(each.verdicts):
             yield Outcome(model=each.model, task_type=each.task_type, measure=measure, score=score, right=each.right)
 
 
 def confidence_of(judged: JudgedAttempt) -> float | None:
-    """Give the confidence that an attempt had, None when it was not measured."""
-    found = _measure(judged.verdicts)
-    return None if found is None else found[2]
+    """Give the confidence that an attempt had, after a second look where there was one; None when it was not measured."""
+    found = _measures(judged.verdicts)
+    return found[-1][2] if found else None
 
 
-def _measure(verdicts: str) -> tuple[str, float, float] | None:
+def _measures(verdicts: str) -> list[tuple[str, float, float]]:
+    """Give measure, score and confidence of each verdict that has them, in order."""
+    found: list[tuple[str, float, float]] = []
     for verdict in verdicts.split(" "):
         parts = verdict.split(":")
-        if len(parts) == 4 and parts[0] == "confidence":
+        if len(parts) == 4 and parts[0] in _GATES:
             measure, _, score = parts[3].partition("=")
-            try:
+            with suppress(ValueError):
                 if measure in _MEASURES:
-                    return measure, float(score), float(parts[2])
-            except ValueError:
-                return None
-    return None
+                    found.append((measure, float(score), float(parts[2])))
+    return found

@@ -43,6 +43,8 @@ class SharedPermit(Permit):
 
     __slots__ = ("_store",)
 
+    answers_later = True
+
     def __init__(
         self,
         guard: Guard,

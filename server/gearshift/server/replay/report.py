@@ -54,8 +54,8 @@ class Figures:
 
     @property
     def cost_per_accepted_usd(self) -> Decimal | None:
-        """What an accepted answer cost, failed and refused ones paid for; None when there is none."""
-        return from_pico(round(self.pico / self.accepted)) if self.accepted else None
+        """What an accepted answer cost, failed and refused ones paid for; None when there is none, or a price is unknown."""
+        return from_pico(round(self.pico / self.accepted)) if self.accepted and not self.unpriced else None
 
     @property
     def quality(self) -> float | None:
@@ -191,7 +191,7 @@ def _row(task: str, each: Figures) -> tuple[str, ...]:
     return (
         task,
         f"{each.calls:,}",
-        usd_text(each.cost_usd.quantize(_SHOWN)),
+        "-" if each.unpriced == each.calls else usd_text(each.cost_usd.quantize(_SHOWN)),
         "-" if per is None else usd_text(per.quantize(_FINE)),
         *(_seconds(value) for value in (each.mean_s, each.p50_s, each.p95_s, each.p99_s)),
         str(each.failed),

@@ -11,7 +11,7 @@ from itertools import cycle
 
 from msgspec.structs import replace
 
-from gearshift.core.sizing.trace import Arrival, TraceError
+from gearshift.core.sizing.trace import TraceError
 from gearshift.server.replay.trace import Call
 
 
@@ -60,8 +60,3 @@ def timed(calls: Sequence[Call], times: Sequence[float]) -> list[Call]:
         replace(call, at=times[number % len(times)] - first + lap * (number // len(times)))
         for number, call in enumerate(calls)
     ]
-
-
-def arrival_times(arrivals: Sequence[Arrival]) -> list[float]:
-    """Give when requests of a traffic trace came."""
-    return [each.at for each in arrivals]

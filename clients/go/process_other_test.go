@@ -1,0 +1,7 @@
+//go:build !linux
+
+package gearshift_test
+
+import "syscall"
+
+func endsWithUs() *syscall.SysProcAttr { return nil }

@@ -1,0 +1,209 @@
+"""The table of docs/quality.md, from recorded answers that nothing was fitted to: all of it by what ships."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+numpy = pytest.importorskip("numpy")
+
+from bench.quality.fitted import fitted  # noqa: E402
+from bench.quality.table import Row, as_table, write  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+MODELS = ("phi-3-mini", "llama-3.1-8b", "gemini-1.5-flash", "llama-3.1-70b", "gemini-1.5-pro")
+COUNT = 24
+
+
+def kept(folder: Path, name: str, rows: Iterable[dict[str, Any]]) -> None:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with gzip.open(path, "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def exam(folder: Path) -> None:
+    def text(number: int, letter: str) -> str:
+        return f"{number} crates of {number + 3} plums are {number * (number + 3)} plums. The answer is ({letter})."
+
+    kept(
+        folder,
+        "mmlu_pro_cascade/questions.jsonl.gz",
+        (
+            {
+                "question_id": number,
+                "category": "math",
+                "src": "own",
+                "question": f"Porter {number} carries {number} crates of {number + 3} plums. How many plums are carried?",
+                "options": [str(number * (number + 3)), str(number), "17 baskets"],
+                "answer": "A",
+                "correct": {model: int((number + at) % 3 > 0) for at, model in enumerate(MODELS)},
+                "out_chars": dict.fromkeys(MODELS, 60),
+                "complexity": ("low", "medium", "high")[number % 3],
+            }
+            for number in range(COUNT)
+        ),
+    )
+    # In another order than the questions, which must not matter.
+    kept(
+        folder,
+        "mmlu_pro_cascade/responses.jsonl.gz",
+        (
+            {"question_id": number, **{model: text(number, "ABC"[number % 3]) for model in MODELS[1:]}}
+            for number in reversed(range(COUNT))
+        ),
+    )
+
+
+def two_models(folder: Path) -> None:
+    kept(
+        folder,
+        "routellm/mmlu.jsonl.gz",
+        (
+            {
+                "prompt": f"Which gate of the orchard at mile {number} was built last?\nA. north\nB. south\nAnswer:",
+                "subject": "prehistory",
+                "weak_correct": int(number % 2),
+                "strong_correct": int(number % 5 > 0),
+            }
+            for number in range(COUNT)
+        ),
+    )
+    kept(
+        folder,
+        "routellm/gsm8k.jsonl.gz",
+        (
+            {
+                "prompt": f"A keeper picks {number} pears, then 4 more. How many pears are picked?",
+                "weak_correct": int(number % 4 > 0),
+                "strong_correct": int(number % 9 > 0),
+                "weak_response": f"{number} + 4 = {number + 4 + (number % 4 == 0)}\n#### {number + 4 + (number % 4 == 0)}",
+                "strong_response": f"#### {number + 4}",
+            }
+            for number in range(COUNT)
+        ),
+    )
+
+
+def nine_models(folder: Path) -> None:
+    names = fitted().nine_models
+    kept(
+        folder,
+        "llmrouter_9models/queries.jsonl.gz",
+        (
+            {
+                "task_name": "gsm8k",
+                "query": f"A cooper makes {number} barrels in 2 days. How many in 6 days?",
+                "complexity": "low",
+                "scores": {name: float((number + at) % 4 > 0) for at, name in enumerate(names)},
+            }
+            for number in range(COUNT)
+        ),
+    )
+    prices = {name: {"usd_per_mtok_in": 0.1 * (1 + at), "usd_per_mtok_out": 1.0} for at, name in enumerate(names)}
+    (folder / "llmrouter_9models/prices.json").write_text(json.dumps(prices), "utf-8")
+
+
+def run(data: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bench.quality", str(data), *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def lines_of(data: Path, *options: str) -> dict[str, dict[str, str]]:
+    done = run(data, "--json", *options)
+    assert done.returncode == 0, done.stderr
+    return {each["what"]: each for each in json.loads(done.stdout)}
+
+
+def test_other_data_is_judged_by_what_ships_on_every_row(tmp_path: Path) -> None:
+    exam(tmp_path)
+    two_models(tmp_path)
+    nine_models(tmp_path)
+    found = lines_of(tmp_path, "--only", "answers,routers")
+    assert all(each["measured"] != "not measured" for each in found.values()), found
+    assert found["answer confidence, AUROC, flash on MMLU-Pro"]["measured"].endswith(f"of {COUNT}")
+    assert found["answer confidence, AUROC, Mixtral on GSM8K"]["measured"].endswith(f"of {COUNT}")
+    for what in ("APGR on MMLU, router", "APGR on GSM8K, cascade", "nine models, price at ≥ 100 % of the best"):
+        assert "nothing fitted here" in found[what]["protocol"]
+    assert "from the training part" in found["cost at ≥ 98 %, MMLU, router"]["protocol"]
+
+
+def test_sets_that_are_missing_are_named_and_the_rest_is_measured(tmp_path: Path) -> None:
+    two_models(tmp_path)
+    done = run(tmp_path, "--json", "--only", "answers,routers,classifier")
+    assert done.returncode == 0, done.stderr
+    found = {each["what"]: each for each in json.loads(done.stdout)}
+    assert "llmrouter_9models/queries.jsonl.gz" in done.stderr
+    assert found["answer confidence, AUROC, flash on MMLU-Pro"]["measured"] == "not measured"
+    assert found["nine models, price at ≥ 100 % of the best"]["measured"] == "not measured"
+    assert found["task type, macro-F1"]["protocol"] == "task_type/prompts.jsonl.gz is missing"
+    assert found["APGR on MMLU, router"]["measured"] != "not measured"
+
+
+def test_an_empty_folder_is_no_error(tmp_path: Path) -> None:
+    found = lines_of(tmp_path, "--only", "classifier,answers,routers")
+    assert {each["measured"] for each in found.values()} == {"not measured"}
+
+
+def test_schema_cases_of_the_folder_are_taken(tmp_path: Path) -> None:
+    case = {"draft": "draft7", "file": "own.json", "group": "own", "test": "own", "needs_remote": False, "optional": False}
+    kept(
+        tmp_path,
+        "json_schema/conformance.jsonl.gz",
+        ({**case, "schema": {"type": "integer"}, "data": data, "valid": data == 1} for data in (1, "one")),
+    )
+    found = lines_of(tmp_path, "--only", "schema")["JSON Schema, required cases; time of `jsonschema`"]
+    assert found["measured"].startswith("2 of 2;"), found
+
+
+def test_classifier_is_measured_as_it_ships_on_prompts_never_seen(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    asked = {
+        "classify": "Is the note about plum tree {} friendly or angry? Answer with one word.",
+        "extract": "Extract all names and dates that the letter of gardener {} mentions.",
+        "generate": "Write a short poem on orchard {} in autumn.",
+        "reason": "Gardener {} has 3 rows of 7 trees and fells 4. How many trees are left?",
+        "embed": "Represent the note on orchard {} for retrieval:",
+    }
+    kept(
+        tmp_path,
+        "task_type/prompts.jsonl.gz",
+        (
+            {"id": f"{kind} {number}", "text": text.format(number), "task_type": kind, "source": "own",
+             "group": f"{kind} {number}", "form": "prompt"}
+            for number in range(4)
+            for kind, text in asked.items()
+        ),
+    )  # fmt: skip
+    found = lines_of(tmp_path, "--only", "classifier")
+    assert float(found["task type, macro-F1"]["measured"]) > 0.9
+    assert found["task type, macro-F1"]["protocol"] == "what ships, nothing fitted here"
+
+
+def test_unknown_parts_and_folders_are_refused(tmp_path: Path) -> None:
+    assert run(tmp_path, "--only", "answers,nonsense").returncode == 2
+    assert run(tmp_path / "nowhere").returncode == 2
+
+
+def test_the_page_keeps_what_stands_around_its_table(tmp_path: Path) -> None:
+    page = tmp_path / "quality.md"
+    page.write_text("# Head\n<!-- measured: begin -->\nold\n<!-- measured: end -->\ntail\n", "utf-8")
+    write(as_table([Row("what", "aim", "base", "0.9", "how")]), "own data.", page)
+    text = page.read_text("utf-8")
+    assert text.startswith("# Head\n")
+    assert text.endswith("<!-- measured: end -->\ntail\n")
+    assert "old" not in text
+    assert "| what | aim | base | 0.9 | how |" in text
