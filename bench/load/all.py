@@ -33,7 +33,7 @@ _QUICK = {
     "workers": ("--rounds", "1", "--seconds", "2"),
 }
 """Of parts that say nothing of their own as `QUICK`."""
-MINUTES = {"limits": 5, "storm": 2, "ledger": 9, "bill": 3, "workers": 3, "soak": 14}
+MINUTES = {"limits": 4, "storm": 1, "ledger": 8, "bill": 2, "workers": 3, "soak": 14}
 """How long each takes in full, roughly, on two cores."""
 _MOST_TIMES = 3
 """As long as it takes, a part may take before it is ended."""

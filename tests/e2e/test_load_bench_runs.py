@@ -47,6 +47,27 @@ async def test_ledger_of_the_service_is_the_bill_although_clients_are_killed(tmp
     assert made.outcomes["cancelled"] and made.causes["fallback"] and made.causes["escalation"]
 
 
+def test_nothing_is_left_of_a_part_that_leaves_processes_or_takes_too_long(tmp_path: Path) -> None:
+    orphan = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True)"
+    runs = f"""
+import json, os
+from pathlib import Path
+from bench.load._apart import run_apart
+ran = run_apart([{sys.executable!r}, "-c", {orphan!r}], Path("."), os.environ, 30)
+late = run_apart([{sys.executable!r}, "-c", {orphan!r} + "; import time; time.sleep(600)"], Path("."), os.environ, 1)
+left = Path(f"/proc/self/task/{{os.getpid()}}/children").read_text().split()
+print(json.dumps([ran.code, ran.left, late.code, left, ran.told()]))
+"""
+    # In a process of its own: it takes in orphans, which the tests' process should not.
+    done = subprocess.run(
+        [sys.executable, "-c", runs], cwd=_ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    code, left, late, children, told = json.loads(done.stdout)
+    assert (code, late, children) == (0, None, [])
+    assert len(left) == 1 and "time.sleep(600)" in left[0]
+    assert "the load was" in told
+
+
 def test_each_part_has_its_place_on_the_page(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text((_ROOT / "docs/load-bench.md").read_text("utf-8"), "utf-8")
