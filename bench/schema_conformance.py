@@ -106,6 +106,8 @@ def conformance(folder: Path, *, optional: bool, verbose: bool) -> None:
     print(
         f"{name}: {right.total()}/{total.total()} ({parts}), errors {errors}; jsonschema {theirs_right}/{total.total()}"
     )
+    if not ours_us:
+        return
     ours, theirs = statistics.median(ours_us), statistics.median(theirs_us)
     print(f"  median {ours:.2f} us, jsonschema {theirs:.2f} us, ratio 1/{theirs / ours:.1f}")
 

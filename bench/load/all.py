@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 
 from bench.faults.process import ROOT
 from bench.load._apart import Ran, run_apart
@@ -47,6 +48,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", type=Path, default=PAGE, metavar="FILE", help="another page")
 
 
+def _ended(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
 def _listed() -> str:
     return ", ".join(f"{name} ({MINUTES[name]} minutes)" for name in PARTS)
 
@@ -57,7 +62,7 @@ def run(arguments: argparse.Namespace) -> list[Line]:
     if unknown := [name for name in wanted if name not in PARTS]:
         sys.exit(f"there is no {', '.join(unknown)}; there are {', '.join(PARTS)}")
     # An end by hand, too, is one after which nothing is left.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, _ended)
     found: list[Line] = []
     for name in wanted:
         say(f"{name} … {'' if arguments.quick else f'about {MINUTES[name]} minutes'}")

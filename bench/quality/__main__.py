@@ -8,7 +8,7 @@ DIR holds recorded answers and prompts in the folders of FILES in `bench/quality
 What is missing is named, and the rest measured. On data that the repository's weights were not fitted to, everything is judged
 **by what ships**: the weights, calibrations, routers and thresholds of the repository; nothing is fitted to DIR. On the data that
 they were fitted to, every row is judged by models that never saw its question (five folds). Rows are told by their prompts
-(`bench/quality/fitted/seen.bin`), so a copy of the training data is found to be one. Needs the dependency group `train`.
+(`bench/data/quality/seen.bin`), so a copy of the training data is found to be one. Needs the dependency group `train`.
 """
 
 from __future__ import annotations

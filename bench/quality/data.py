@@ -124,18 +124,32 @@ def answers(data: Path) -> Iterator[Answer]:
                 yield Answer("mmlu_pro", model, group_of(asked["question"]), lettered(asked), text, right)
     for row in rows(data, FILES[3]):
         yield Answer(
-            "gsm8k", "mixtral-8x7b", group_of(row["prompt"]), row["prompt"], row["weak_response"], bool(row["weak_correct"])
+            "gsm8k",
+            "mixtral-8x7b",
+            group_of(row["prompt"]),
+            row["prompt"],
+            row["weak_response"],
+            bool(row["weak_correct"]),
         )
         yield Answer(
-            "gsm8k", "gpt-4", group_of(row["prompt"]), row["prompt"], row["strong_response"], bool(row["strong_correct"])
+            "gsm8k",
+            "gpt-4",
+            group_of(row["prompt"]),
+            row["prompt"],
+            row["strong_response"],
+            bool(row["strong_correct"]),
         )
     for row in rows(data, FILES[4]):
         for model, each in row["models"].items():
-            yield Answer("gsm8k", model, group_of(row["question"]), row["question"], each["response"], bool(each["correct"]))
+            yield Answer(
+                "gsm8k", model, group_of(row["question"]), row["question"], each["response"], bool(each["correct"])
+            )
     for row in rows(data, FILES[5]):
         for model, each in row["models"].items():
             if each["score"] in (0, 1):
-                yield Answer("arena", model, group_of(row["prompt"]), row["prompt"], each["response"], bool(each["score"]))
+                yield Answer(
+                    "arena", model, group_of(row["prompt"]), row["prompt"], each["response"], bool(each["score"])
+                )
 
 
 def questions(data: Path) -> Iterator[Question]:
@@ -143,7 +157,9 @@ def questions(data: Path) -> Iterator[Question]:
         right = list(row["correct"].values())
         yield Question("mmlu_pro", group_of(row["question"]), lettered(row), sum(right) / len(right))
     for row in rows(data, FILES[2]):
-        yield Question("mmlu", group_of(row["prompt"]), row["prompt"], (row["weak_correct"] + row["strong_correct"]) / 2)
+        yield Question(
+            "mmlu", group_of(row["prompt"]), row["prompt"], (row["weak_correct"] + row["strong_correct"]) / 2
+        )
     small = {row["question"]: [each["correct"] for each in row["models"].values()] for row in rows(data, FILES[4])}
     for row in rows(data, FILES[3]):
         right = [*small.get(row["prompt"], []), row["weak_correct"], row["strong_correct"]]

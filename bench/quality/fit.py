@@ -1,4 +1,4 @@
-"""Fit what `bench.quality` judges other data by, and write it to bench/quality/fitted.
+"""Fit what `bench.quality` judges other data by, and write it to bench/data/quality.
 
     python -m bench.quality.train --data DIR --scores FILE      # the weights of the package, and cross-validated scores
     python -m bench.quality.fit --data DIR --scores FILE        # routers, thresholds, and which rows were used

@@ -19,7 +19,7 @@ from bench.quality import data as recorded
 from bench.quality.measures import Decision
 from bench.quality.routers import Router
 
-FOLDER = Path(__file__).resolve().parent / "fitted"
+FOLDER = Path(__file__).resolve().parents[1] / "data/quality"
 _BYTES = 5
 
 

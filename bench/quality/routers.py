@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import scipy.sparse
 
 LEAST = 3  # a feature counts when so many prompts have it
-KEPT = 24_000
+KEPT = 32_000
 KIND_PENALTY, REST_PENALTY = 0.5, 8.0
 SHARPNESS = 12.0  # from a kind's score, 0 to 1, to its log-odds
 REST_SHARE = 0.5
@@ -93,7 +93,8 @@ class Router:
         rest.fit(matrix, targets - means[place])
         weights = np.vstack([np.atleast_2d(placed.coef_), np.atleast_2d(rest.coef_)]).T
         bias = np.r_[np.atleast_1d(placed.intercept_), np.zeros(targets.shape[1])]
-        said = np.abs(weights[: len(words)] / (np.abs(weights).max(axis=0) + 1e-12)).max(axis=1) * scale
+        often = np.sqrt([counts[word] for word in words])
+        said = np.sqrt((weights[: len(words)] ** 2).sum(axis=1)) * scale * often
         stays = np.sort(np.argsort(-said, kind="stable")[:KEPT])
         weights = weights[np.r_[stays, len(words) : len(weights)]]
         units = np.maximum(np.abs(weights).max(axis=0), 1e-12) / LEVELS

@@ -5,6 +5,7 @@ What is exact is judged (caps, the bill, what is left); what a busy machine move
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path

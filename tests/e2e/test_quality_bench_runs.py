@@ -14,8 +14,8 @@ import pytest
 
 numpy = pytest.importorskip("numpy")
 
-from bench.quality.fitted import fitted  # noqa: E402
-from bench.quality.table import Row, as_table, write  # noqa: E402
+from bench.quality.fitted import fitted
+from bench.quality.table import Row, as_table, write
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ("phi-3-mini", "llama-3.1-8b", "gemini-1.5-flash", "llama-3.1-70b", "gemini-1.5-pro")
@@ -160,7 +160,14 @@ def test_an_empty_folder_is_no_error(tmp_path: Path) -> None:
 
 
 def test_schema_cases_of_the_folder_are_taken(tmp_path: Path) -> None:
-    case = {"draft": "draft7", "file": "own.json", "group": "own", "test": "own", "needs_remote": False, "optional": False}
+    case = {
+        "draft": "draft7",
+        "file": "own.json",
+        "group": "own",
+        "test": "own",
+        "needs_remote": False,
+        "optional": False,
+    }
     kept(
         tmp_path,
         "json_schema/conformance.jsonl.gz",

@@ -125,11 +125,13 @@ async def running_server(
             yield RunningServer(app, address, channel, seen)
 
 
-def from_yaml(text: str, *, path: str = ":memory:", env: Mapping[str, str] | None = None) -> Blueprint:
-    """Build a configuration on free ports; sections that it has of its own stay."""
+def from_yaml(
+    text: str, *, path: str = ":memory:", env: Mapping[str, str] | None = None, ports: tuple[int, int] = (0, 0)
+) -> Blueprint:
+    """Build a configuration on free ports, or those of gRPC and HTTP; sections that it has of its own stay."""
     loaded = parse_config(text, env or {})
     config = loaded.config
-    server = structs.replace(config.server, port=0, http_port=0)
+    server = structs.replace(config.server, port=ports[0], http_port=ports[1])
     ledger = config.ledger if config.ledger.path else structs.replace(config.ledger, path=path)
     return build(replace(loaded, config=structs.replace(config, server=server, ledger=ledger)), Catalogue.load())
 

@@ -7,7 +7,8 @@
 import DOMPurify from "dompurify";
 import { Marked } from "marked";
 
-const marked = new Marked({ gfm: true, breaks: true, async: false });
+// HTML in a text is shown as it was written: a reader should see it, and no parser needs to look at it.
+const marked = new Marked({ gfm: true, breaks: true, async: false, renderer: { html: ({ text }) => escaped(text) } });
 
 const ALLOWED = [
   "a", "b", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "li", "ol", "p", "pre",
@@ -38,4 +39,8 @@ export function markdown(text: string): DocumentFragment {
     frame.append(table);
   }
   return made;
+}
+
+function escaped(text: string): string {
+  return text.replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
 }

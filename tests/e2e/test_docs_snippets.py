@@ -1,0 +1,98 @@
+"""Every command and every snippet of the pages that newcomers read does what the page says.
+
+What runs each kind of block stands in tests/support/page_session.py, what pages may say of a block in page_blocks.py.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gearshift.core.embedded import default_weights_are_installed, runtime_is_installed
+from tests.support.page_blocks import blocks_of, links_of, same, typed
+from tests.support.page_session import ROOT, page_session
+
+DOCS = ROOT / "docs"
+NAMED = ("README", "quick-start", "concepts", "grpcurl", "faq", "security")
+PAGES = [
+    ROOT / "README.md",
+    *(DOCS / f"{name}.md" for name in NAMED),
+    *sorted((DOCS / "providers").glob("*.md")),
+    *sorted((DOCS / "recipes").glob("*.md")),
+]
+IDS = [str(page.relative_to(ROOT)) for page in PAGES]
+TEST_NAME = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
+
+
+def needed(page: Path) -> None:
+    """Skip where a program or the embedded model is missing; in CI that is a failure."""
+    languages = {block.language for block in blocks_of(page, ROOT) if "not run" not in block.marks}
+    serves_embedded = re.search(r"^\$ (make serve|gearshift serve)$", page.read_text("utf-8"), re.MULTILINE)
+    wanted = {"console": ("curl",), "go": ("go",), "ts": ("node",)}
+    missing = [name for language in languages for name in wanted.get(language, ()) if shutil.which(name) is None]
+    if "ts" in languages and not (ROOT / "clients/web/node_modules/typescript").is_dir():
+        missing.append("npm ci in clients/web")
+    if serves_embedded and not (default_weights_are_installed() and runtime_is_installed()):
+        missing.append("the extra `embedded`")
+    if missing and os.environ.get("CI") == "true":
+        pytest.fail(f"{page.name} needs {', '.join(missing)}")
+    if missing:
+        pytest.skip(f"{page.name} needs {', '.join(missing)}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+async def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
+    needed(page)
+    async with page_session(tmp_path) as session:
+        for block in blocks_of(page, ROOT):
+            await session.do(block)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_links_of_newcomers_pages_resolve(page: Path) -> None:
+    text = page.read_text("utf-8")
+    broken = list[str]()
+    for target in links_of(text):
+        name, _, anchor = target.partition("#")
+        other = (page.parent / name).resolve() if name else page
+        if not other.exists() or (anchor and anchor not in anchors(other)):
+            broken.append(target)
+    assert not broken
+
+
+def anchors(page: Path) -> set[str]:
+    text = page.read_text("utf-8")
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return slugs | set(re.findall(r'<a id="([^"]+)">', text))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_tests_that_a_page_names_are_there(page: Path) -> None:
+    for file, name in TEST_NAME.findall(page.read_text("utf-8")):
+        assert (ROOT / file).is_file(), file
+        assert not name or re.search(rf"def {name}\b", (ROOT / file).read_text("utf-8")), name
+
+
+def test_every_page_of_the_docs_stands_in_their_index() -> None:
+    linked = {(DOCS / link.partition("#")[0]).resolve() for link in links_of((DOCS / "README.md").read_text("utf-8"))}
+    assert not sorted(str(page) for page in DOCS.rglob("*.md") if page.resolve() not in linked and page != DOCS / "README.md")
+
+
+def test_every_claim_of_the_security_page_names_its_test() -> None:
+    rows = [line for line in (DOCS / "security.md").read_text("utf-8").splitlines() if line.startswith("| ")]
+    claims = [row for row in rows if not row.startswith(("| ---", "| claim "))]
+    assert len(claims) >= 20
+    assert not [row for row in claims if not TEST_NAME.search(row)]
+
+
+def test_outputs_are_compared_as_the_pages_say() -> None:
+    assert same("a  1.25 ms\nb\n", "a 7.5 ms\n…\n")
+    assert same("one two\n", "one …\n")
+    assert not same("1\n", "2\n", exactly=True)
+    assert not same("one\ntwo\n", "one\n")
+    assert [each.command for each in typed("$ a \\\n  b\nout\n$ c '{\n}'\n")] == ["a \\\n  b", "c '{\n}'"]
