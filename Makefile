@@ -58,6 +58,18 @@ test-deps: ## Install what some tests need from Debian: Redis, PostgreSQL, promt
 	      && $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
 	  fi
 
+.PHONY: go-generate
+go-generate: $(STAMP) ## Regenerate the contract's Go code for clients/go
+	cd clients/go && $(CURDIR)/$(BIN)/buf generate
+
+.PHONY: go
+go: go-generate ## Generate, vet, lint and test the Go client (Go 1.26 or newer)
+	cd clients/go && go vet ./... && go tool -modfile=tools.mod staticcheck -checks=all ./... && go test ./...
+
+.PHONY: pages
+pages: ## Bundle the pages that the service shows (Node 20 or newer)
+	cd server/pages && npm ci --no-fund --no-audit && npm run lint && npm run bundle
+
 .PHONY: format
 format: $(STAMP) ## Format the code and the contract
 	$(BIN)/ruff check --fix-only --quiet .

@@ -22,7 +22,7 @@ from gearshift.core.confidence.features import NAMES, evidence
 from gearshift.core.confidence.model import prompt_tokens
 
 if TYPE_CHECKING:
-    import scipy.sparse
+    import scipy.sparse  # type: ignore[import-untyped]
 
 LEAST = 3  # a feature counts when so many prompts have it
 KEPT = 32_000
@@ -73,7 +73,7 @@ class Router:
     @classmethod
     def fit(cls, prompts: Sequence[str], targets: np.ndarray, kinds: Sequence[str]) -> Self:
         """Fit to prompts with what each model scored, and the kind of each; needs scikit-learn, which scoring does not."""
-        from sklearn.linear_model import Ridge
+        from sklearn.linear_model import Ridge  # type: ignore[import-untyped]
 
         tokens = [tokens_of(prompt) for prompt in prompts]
         counts = Counter(word for each in tokens for word in each)
@@ -112,8 +112,8 @@ class Router:
 
     def save(self, path: Path) -> None:
         """Write it down."""
-        words = np.frombuffer("\n".join(self._place).encode(), dtype=np.uint8)
-        np.savez_compressed(path, **{**self._kept, "words": words})
+        kept = {**self._kept, "words": np.frombuffer("\n".join(self._place).encode(), dtype=np.uint8)}
+        np.savez_compressed(path, allow_pickle=False, **kept)
 
     def scores(self, prompts: Sequence[str]) -> np.ndarray:
         """Give the expected score of each model, one row a prompt."""
@@ -122,7 +122,8 @@ class Router:
         means = self._kept["means"]
         odds = SHARPNESS * found[:, : len(means)]
         shares = np.exp(odds - odds.max(axis=1, keepdims=True))
-        return shares / shares.sum(axis=1, keepdims=True) @ means + REST_SHARE * found[:, len(means) :]
+        mixed = shares / shares.sum(axis=1, keepdims=True) @ means
+        return np.asarray(mixed + REST_SHARE * found[:, len(means) :])
 
     def _features(self, prompt: str, weights: np.ndarray) -> np.ndarray:
         places = sorted(at for word in tokens_of(prompt) if (at := self._place.get(word)) is not None)
@@ -158,7 +159,7 @@ def cross_validated(
     fold = np.array([recorded.fold_of(group) for group in groups])
     found = np.zeros(targets.shape)
     for number in sorted(set(fold)):
-        inside, outside = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
+        inside, outside = np.flatnonzero(fold == number).tolist(), np.flatnonzero(fold != number).tolist()
         router = Router.fit([prompts[at] for at in outside], targets[outside], [kinds[at] for at in outside])
         found[inside] = router.scores([prompts[at] for at in inside])
     return found

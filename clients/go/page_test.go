@@ -78,7 +78,7 @@ func TestTheProgramOfThePagePrintsWhatStandsBelowIt(t *testing.T) {
 	service := needService(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
 	defer cancel()
-	said, err := exec.CommandContext(ctx, "go", "run", "./examples/route", service.address).CombinedOutput()
+	said, err := exec.CommandContext(ctx, "go", "run", "-buildvcs=false", "./examples/route", service.address).CombinedOutput()
 	if err != nil || string(said) != routePrints {
 		t.Errorf("%v:\n%s", err, said)
 	}

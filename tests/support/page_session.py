@@ -172,10 +172,10 @@ class PageSession:
         client = ROOT / "clients/go"
         module = self.folder / "go"
         module.mkdir(exist_ok=True)
-        requires = (client / "go.mod").read_text().partition("\n\n")[2]
+        requires = "\n".join(re.findall(r"^require \(.*?^\)", (client / "go.mod").read_text(), re.MULTILINE | re.DOTALL))
         (module / "go.mod").write_text(
             f"module page\n\ngo 1.26.0\n\nrequire github.com/gearshift-ai/gearshift/clients/go v0.0.0\n\n"
-            f"replace github.com/gearshift-ai/gearshift/clients/go => {client}\n\n{requires}"
+            f"replace github.com/gearshift-ai/gearshift/clients/go => {client}\n\n{requires}\n"
         )
         shutil.copy(client / "go.sum", module / "go.sum")
         self._write("go/main.go", block.body)

@@ -108,9 +108,9 @@ class BreakerConfig(_Section, frozen=True, kw_only=True):
     """Opens when this share of the last `window` outcomes were faults."""
     window: Annotated[int, Meta(ge=4, le=10_000)] = 20
     """Outcomes that `fault_rate` looks back on."""
-    open_s: Seconds = 15.0
+    open_s: Seconds = 5.0
     """How long it stays open before one probe is let through; doubled on each failed probe up to `max_open_s`."""
-    max_open_s: Seconds = 300.0
+    max_open_s: Seconds = 60.0
     """The longest that it stays open between probes."""
     authentication_open_s: Seconds = 300.0
     """How long it stays open after the provider refused the key."""
