@@ -65,11 +65,11 @@ class Row:
 
 def rows_for(folder: Path) -> list[Row]:
     """Measure on a folder: what ships where it was not trained on it, else by cross-validation."""
-    known = {prompt.text for prompt in read_prompts(TYPES)}
-    asked = {question.text for question in read_questions(COMPLEXITY)}
+    known = {plain(prompt.text) for prompt in read_prompts(TYPES)}
+    asked = {plain(question.text) for question in read_questions(COMPLEXITY)}
     prompts, questions = read_prompts(folder), read_questions(folder)
-    new = [prompt for prompt in prompts if prompt.text not in known]
-    new_questions = [question for question in questions if question.text not in asked]
+    new = [prompt for prompt in prompts if plain(prompt.text) not in known]
+    new_questions = [question for question in questions if plain(question.text) not in asked]
     if not new and not new_questions:
         return [told(row, "5 folds by data set, those of benchmarks by question") for row in cross_validation().rows()]
     classifier = TaskClassifier.load()
@@ -89,6 +89,11 @@ def rows_for(folder: Path) -> list[Row]:
 
 def own_prompts() -> list[Prompt]:
     return read_prompts(TYPES)
+
+
+def plain(text: str) -> str:
+    """Give a text without what may change in a copy: case and white space."""
+    return " ".join(text.lower().split())
 
 
 def told(line: Row, how: str) -> Row:

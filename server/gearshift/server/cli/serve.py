@@ -31,6 +31,7 @@ from gearshift.server.cli.configured import CONFIG_VARIABLE, DEFAULT_FILE, Confi
 from gearshift.server.logs import configure_logs
 from gearshift.server.version import service_version
 from gearshift.server.watching import watch_file
+from gearshift.server.web.port import takes_calls
 
 if TYPE_CHECKING:
     from gearshift.server.app import App
@@ -279,7 +280,10 @@ def _tell(found: Configured, port: int, http_port: int) -> None:
     sys.stderr.write(f"serving on {host}:{port}\n")
     if http_port:
         scheme = "https" if server.http_tls else "http"
-        sys.stderr.write(f"metrics on {scheme}://{server.http_host}:{http_port}/metrics\n")
+        address = f"{scheme}://{f'[{server.http_host}]' if ':' in server.http_host else server.http_host}:{http_port}"
+        sys.stderr.write(f"metrics on {address}/metrics\n")
+        if takes_calls(server) and server.pages:
+            sys.stderr.write(f"chat on {address}/, dashboard on {address}/ops\n")
     for warning in found.blueprint.warnings:
         sys.stderr.write(f"warning: {warning}\n")
     sys.stderr.flush()
