@@ -159,6 +159,8 @@ async def test_the_dashboards_figures_are_the_ledgers(tmp_path: Path) -> None:
     async with service(tmp_path) as (server, _, url), running_browser() as browser:
         for number in range(3):
             await server.stream(plain_call(f"How does gearbox {number} work?"))
+        for number in range(5):
+            await server.stream(plain_call(f"How does wheel {number} turn?"))
         await server.app.ledger.flush()
         report = await server.ops.GetCostReport(ops_pb2.GetCostReportRequest())
         seen = await opened(browser, f"{url}/ops", width=1280, height=1400)
@@ -171,12 +173,12 @@ async def test_the_dashboards_figures_are_the_ledgers(tmp_path: Path) -> None:
         cells = await row.locator("th, td").all_text_contents()
         assert cells[:5] == [task.keys[0], str(task.calls), str(task.attempts), str(task.failed), "0"]
         assert cells[5] == f"{task.usage.input_tokens} → {task.usage.output_tokens}"
-        await expect(page.locator("#positions li").nth(1)).to_contain_text("100.0 % · 3")
+        await expect(page.locator("#positions li").nth(1)).to_contain_text("38 % · 3")
         await expect(page.locator("#reasons li")).to_contain_text("connection")
         await expect(page.locator("#stages tbody tr")).to_have_count(2)
         # What ends while one looks is there at once, and one press shows its whole way.
         await server.stream(plain_call("How does the last gearbox work?"))
-        await expect(page.locator("#trail-rows tr")).to_have_count(8)
+        await expect(page.locator("#trail-rows tr")).to_have_count(13)
         await picture(page, "dashboard")
         assert await faults_of(page) == []
         await server.app.ledger.flush()

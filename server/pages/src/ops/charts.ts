@@ -69,7 +69,7 @@ export class Chart {
       legend: { show: true, live: true },
       cursor: { y: false },
       scales: { y: { range: (_plot, low, high) => [Math.min(0, low * 1.1), high > 0 ? high * 1.1 : low < 0 ? 0 : 1] } },
-      axes: [axis, { ...axis, size: 64, values: (_plot, values) => values.map((value) => this.#format(value)) }],
+      axes: [axis, { ...axis, size: 82, values: (_plot, values) => values.map((value) => this.#format(value)) }],
       series: [
         {},
         ...lines.map((line, place) => ({
