@@ -92,6 +92,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     end: str
     tokens: int
     written: int
+    first_token_ms: float | None
     left_after_ms: float | None
     booked_at: float
 

@@ -41,6 +41,7 @@ async def serve(plan: str, port: int, status_port: int) -> None:
                         "end": entry.end,
                         "tokens": entry.tokens,
                         "written": entry.tokens_written,
+                        "first_token_ms": entry.first_token_ms,
                         "left_after_ms": entry.left_after_ms,
                         "booked_at": booked[entry.id],
                     }

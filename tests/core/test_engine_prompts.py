@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from gearshift.core.blueprint import DeclaredTask
 from gearshift.core.catalogue import Feature
+from gearshift.core.config.model import TenantConfig
 from gearshift.core.errors import InvalidRequestError, PromptNotCachedError
 from gearshift.core.promptcache import USE_VARIABLES
 from gearshift.core.provider import CacheHint, ProviderCall
-from gearshift.core.request import JsonOutput, Request, SystemPrompt, Tool
+from gearshift.core.request import JsonOutput, Request, StreamPolicy, SystemPrompt, Tool
 from gearshift.core.reuse import PrefixReuse
 from gearshift.core.words import Sensitivity, TaskType
 from tests.support.blueprints import ALL_FEATURES, blueprint, stage
@@ -88,6 +90,43 @@ async def test_a_restricted_prompt_is_never_kept() -> None:
     assert answer.completion.prompt_key == ""
     assert made.router.state.prompts.counts().entries == 0
     assert sent(made).system_static == _LONG
+
+
+async def test_a_prompt_of_restricted_calls_cannot_be_stored() -> None:
+    plan = blueprint(stage(0, clearance=Sensitivity.RESTRICTED))
+    task = DeclaredTask(
+        id="records",
+        type=TaskType.GENERATE,
+        complexity=None,
+        sensitivity=Sensitivity.RESTRICTED,
+        prompt="",
+        static=True,
+        output=None,
+        chain=plan.chains["generate"],
+        policy=plan.chains["generate"].policy,
+        stream=StreamPolicy(),
+        max_tokens=None,
+        temperature=None,
+        limits=None,
+        definition_hash="records",
+    )
+    floors = {"clinic": TenantConfig(sensitivity_floor="restricted")}
+    config = changed(plan.config, access=changed(plan.config.access, tenants=floors))
+    made = engine(changed(plan, config=config, tasks={"records": task}), [[says("Yes.")]])
+    for tenant, task_id in (("default", "records"), ("clinic", "task")):
+        with pytest.raises(InvalidRequestError) as caught:
+            made.router.put_prompt(tenant, task_id, _LONG)
+        assert caught.value.violations[0].field == "task_id"
+    assert made.router.state.prompts.counts().entries == 0
+
+
+async def test_no_provider_is_asked_to_keep_a_restricted_prompt_sent_by_key() -> None:
+    made = house()
+    key = made.router.put_prompt("default", "task", _LONG * 20)
+    for _ in range(3):
+        answer = await made.router.route(asking(SystemPrompt(key=key), sensitivity=Sensitivity.RESTRICTED))
+        assert answer.completion.prompt_key == ""
+    assert [call.cache for call in made.providers["p0"].calls] == [_NONE] * 3
 
 
 async def test_a_missing_or_unknown_variable_costs_nothing() -> None:

@@ -6,7 +6,7 @@
 
 Rules: what the page starts (`gearshift serve`, `make serve`, `gearshift simulate`) is started on free ports, and its
 addresses stand in for those of the page everywhere after that, in commands, programs and files; outputs are turned back.
-What it writes lies in the folder. Nothing is left running.
+What it writes lies in the folder. Nothing is left running. Simulated providers are made quick.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ class PageSession:
         self._server: AsyncExitStack | None = None
         self._there: dict[str, str] = {}
         shutil.copytree(ROOT / "deploy/examples", folder / "deploy/examples")
+        plan = folder / "deploy/examples/simulator.yaml"
+        plan.write_text(re.sub(r"latency: {.*?}", "latency: {first_token_ms: 5, token_ms: 1}", plan.read_text()))
 
     async def do(self, block: Block) -> None:
         """Run a block, or look at it where it cannot be run.

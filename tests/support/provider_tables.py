@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from gearshift.core.catalogue import Catalogue, Model
+from pathlib import Path
+from typing import Any
+
+import yaml
+
 from gearshift.core.config.kinds import FACTS
 from gearshift.core.failures import FAILURE_RULES, After
 
+DATA = Path(__file__).parents[2] / "core/gearshift/core/catalogue/data.yaml"
 MODELS_HEAD = "| model | capability | context | features | also called |\n| --- | --- | --- | --- | --- |"
 KINDS_HEAD = "| `kind` | `dialect` | base URL unless said | needs a key | a declared model can, unless it says otherwise |\n| --- | --- | --- | --- | --- |"
 FAILURES_HEAD = "| failure | retried here | then | breaker | the caller reads |\n| --- | --- | --- | --- | --- |"
@@ -13,7 +18,7 @@ FAILURES_HEAD = "| failure | retried here | then | breaker | the caller reads |\
 
 def models_table(kind: str, dialect: str) -> str:
     """Give the catalogue's models of one kind; those without one give an empty text."""
-    models = [model for model in Catalogue.load().models.values() if (model.kind, model.dialect or "") == (kind, dialect)]
+    models = [each for each in _entries() if (each["kind"], each.get("dialect", "")) == (kind, dialect)]
     return "\n".join([MODELS_HEAD, *map(_model, models)]) if models else ""
 
 
@@ -37,8 +42,12 @@ def failures_table() -> str:
     return "\n".join([FAILURES_HEAD, *lines])
 
 
-def _model(model: Model) -> str:
-    context = f"{model.context_tokens:,}" if model.context_tokens else ""
-    features = ", ".join(sorted(each.value for each in model.features))
-    aliases = ", ".join(f"`{alias}`" for alias in sorted(model.aliases))
-    return f"| `{model.id}` | {model.capability.word} | {context} | {features} | {aliases} |"
+def _entries() -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = yaml.safe_load(DATA.read_text("utf-8"))["models"]
+    return entries
+
+
+def _model(model: dict[str, Any]) -> str:
+    context = f"{model['context_tokens']:,}" if "context_tokens" in model else ""
+    aliases = ", ".join(f"`{alias}`" for alias in model.get("aliases", ()))
+    return f"| `{model['id']}` | {model['capability']} | {context} | {', '.join(model['features'])} | {aliases} |"

@@ -52,11 +52,15 @@ _STATE_DROPPED = "the reasoning state of an earlier turn belongs to another mode
 class Attempt:
     """One upstream call and what came of it.
 
+    `stated` is the model's own word on how sure it is: 0 to 1, NOT_SAID, or None where it was not asked.
+
     Args:
         prefix: committed text that the answer begins with and that the model continues.
         has_way_up: whether a poor answer could go to a stronger stage.
 
     """
+
+    stated: float | None = None
 
     def __init__(
         self,
@@ -332,6 +336,7 @@ class Attempt:
                 if call.judge.measures_answers or (call.judge.check_coherence and not isinstance(output, LabelOutput))
                 else None,
                 model=self.step.planned.stage.model.id if call.judge.measures_answers else "",
+                stated=self.stated,
             )
         )
         passed = self.judgement.finding is Finding.ACCEPT

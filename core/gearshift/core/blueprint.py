@@ -84,6 +84,10 @@ class ChainPolicy:
     """Checks and what they do (`reject`, `note`, `off`), sorted, where that is not their default."""
     confidence: str = "logprobs"
     """What confidence is measured by: `logprobs` as they stand, or `answer`: those or the answer itself, calibrated."""
+    self_assessment: bool = False
+    """Whether models are asked how sure they are, where the form of the answer allows it."""
+    repair: bool = False
+    """Whether a stage may mend its own document once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -141,6 +141,13 @@ class LedgerError(RouteError):
     retryable = True
 
 
+class CacheStoreError(RouteError):
+    """Raised when a purge did not reach everything that it should have; purge again."""
+
+    reason = "CACHE_STORE"
+    retryable = True
+
+
 class ConfigError(RouteError):
     """Raised when a configuration is wrong; one problem a line, each with its place and what to do."""
 

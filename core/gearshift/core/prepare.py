@@ -254,6 +254,7 @@ class Preparer:
     def _prompt(self, request: Request, resolved: Resolved, now: float) -> tuple[FilledPrompt, str, tuple[str, ...]]:
         """Give the system prompt, its key in the cache, and what the caller should know of it."""
         system, declared = request.system, resolved.declared
+        is_restricted = resolved.resolution.sensitivity is Sensitivity.RESTRICTED
         if system is None or (system.text is None and system.key is None):
             if declared is None or not declared.prompt:
                 if system is not None and system.variables:
@@ -265,10 +266,11 @@ class Preparer:
             text = self._prompts.get(request.tenant, system.key, now)
             if text is None:
                 raise PromptNotCachedError("this prompt key is unknown or has run out: send the prompt's text again")
-            return fill(text, system.variables), system.key, ()
+            # Without the key no provider is asked to keep what a restricted call sends.
+            return fill(text, system.variables), "" if is_restricted else system.key, ()
         text = system.text or ""
         filled = fill(text, system.variables)
-        if resolved.resolution.sensitivity is Sensitivity.RESTRICTED:
+        if is_restricted:
             return filled, "", ()  # never cached
         key, note = self._prompts.keep(
             request.tenant, request.task.id, resolved.definition_hash, text, static=system.static, now=now

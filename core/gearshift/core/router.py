@@ -308,7 +308,8 @@ class Router:
         """Store a static system prompt; give its key.
 
         Raises:
-            InvalidRequestError: it is too short to be worth keeping, or its task keeps sending values in its text.
+            InvalidRequestError: it is too short to be worth keeping, its task keeps sending values in its text, or what
+                task and tenant say makes every call with it restricted, of which nothing is kept.
             UnknownTaskError: the task is not declared and `tasks.strict` is set.
 
         """
@@ -319,6 +320,14 @@ class Router:
         if len(text) <= minimum:
             raise invalid("text", f"has {len(text)} characters; only prompts longer than {minimum} are kept")
         declared = self.blueprint.tasks.get(task_id)
+        owner = self.blueprint.config.access.tenants.get(tenant)
+        if Sensitivity.RESTRICTED in (
+            declared.sensitivity if declared is not None else None,
+            Sensitivity.from_word(owner.sensitivity_floor) if owner is not None else None,
+        ):
+            raise invalid(
+                "task_id", f"calls of {task_id} are restricted, nothing of them is kept: send the text with each"
+            )
         key, note = self.state.prompts.keep(
             tenant,
             task_id,

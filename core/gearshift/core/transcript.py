@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from msgspec import structs
 
 from gearshift.core.answer import NO_USAGE, Usage
+from gearshift.core.confidence.assessment import assessed
 from gearshift.core.events import ReasoningDelta, TextDelta
 from gearshift.core.failures import ProviderFailure
 from gearshift.core.gates.labels import read_label
@@ -129,6 +130,18 @@ class Transcript:
             self._texts = ["".join(self._texts)]
             self._folded = 1
         return self._texts[0] if self._texts else ""
+
+    def take_word(self) -> float:
+        """Take out what the model says of how sure it is, and give it: 0 to 1, or NOT_SAID."""
+        found = assessed(self.raw)
+        if found.is_marked:
+            # Nobody reads what is taken out, but it was written, and counts as such.
+            self.reasoning_characters += len(self.raw) - len(found.text)
+            self._texts = [found.text] if found.text else []
+            self._folded = len(self._texts)
+            if self.finish_reason is FinishReason.LENGTH:
+                self.finish_reason = FinishReason.STOP  # the answer had come to its end when the limit cut the line off
+        return found.stated
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:

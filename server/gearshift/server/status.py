@@ -45,6 +45,7 @@ CODES: Mapping[type[errors.RouteError], grpc.StatusCode] = {
     errors.AccessError: grpc.StatusCode.UNAUTHENTICATED,
     errors.ForbiddenError: grpc.StatusCode.PERMISSION_DENIED,
     errors.LedgerError: grpc.StatusCode.UNAVAILABLE,
+    errors.CacheStoreError: grpc.StatusCode.UNAVAILABLE,
     errors.ConfigError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.EmbeddedModelError: grpc.StatusCode.UNAVAILABLE,
     errors.RouteError: grpc.StatusCode.UNKNOWN,

@@ -59,6 +59,8 @@ def response_key(call: PreparedCall) -> str | None:
                 policy.check_coherence,
                 policy.second_look,
                 policy.confidence,
+                policy.self_assessment,
+                policy.repair,
                 request.policy.no_second_look,
                 request.policy.no_escalation,
             ],

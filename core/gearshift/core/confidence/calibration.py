@@ -34,6 +34,16 @@ _FARTHEST = 12.0
 ANSWER: Final = "answer"
 LOGPROBS: Final = "logprobs"
 AGREEMENT: Final = "agreement"
+STATED: Final = "self_assessment"
+"""The model's own word, where nothing else tells."""
+ANSWER_AND_STATED: Final = "answer_and_self_assessment"
+
+STATED_SLOPE: Final = 0.3
+"""What a stated log-odds is worth before outcomes say more. Models say 80 to 100 of nearly everything, and what they say of
+a wrong answer is hardly less (https://arxiv.org/abs/2306.13063)."""
+STATED_PRIOR: Final[Line] = (STATED_SLOPE, 0.44)
+"""An answer that is called 90 sure is believed to be right three times out of four, as a model is of which nothing is known
+(docs/adaptive-order.md); only one that is called 99 sure passes 0.85."""
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
@@ -42,7 +52,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     Args:
         model: as the configuration calls it.
         task_type: its word.
-        measure: what the score came from: `answer`, `logprobs` or `agreement`.
+        measure: what the score came from: `answer`, `logprobs`, `agreement`, `self_assessment` or `answer_and_self_assessment`.
         score: log-odds before calibration.
         right: whether the caller accepted it as it was.
 
@@ -114,8 +124,10 @@ class Calibration:
         return count
 
     def _prior(self, model: str, measure: str) -> Line:
-        if measure in (LOGPROBS, AGREEMENT):
+        if measure in (LOGPROBS, AGREEMENT, ANSWER_AND_STATED):
             return AS_IT_STANDS
+        if measure == STATED:
+            return STATED_PRIOR
         return self._priors.get(model) or self._priors.get("", AS_IT_STANDS)
 
 

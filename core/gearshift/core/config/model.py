@@ -310,6 +310,12 @@ class ChainPolicyConfig(_Section, frozen=True, kw_only=True):
     """What single checks do, as `gates.coherence`; a tenant's may only be stricter."""
     confidence: ConfidenceWord | None = None
     """What confidence is measured by, as `gates.confidence`; a tenant may ask for `answer`, not for less."""
+    self_assessment: bool | None = None
+    """Ask models to say, in a last line that is taken out, how sure they are (docs/quality.md): free text that nobody reads before
+    its end. Off where nothing says otherwise; a tenant may only forbid it."""
+    repair: bool | None = None
+    """Let a stage mend a document that does not fit its schema, once, told what is wrong. Off where nothing says otherwise; a tenant
+    may only forbid it."""
 
 
 class StreamConfig(_Section, frozen=True, kw_only=True):

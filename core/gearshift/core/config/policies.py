@@ -52,6 +52,8 @@ def merged(base: ChainPolicy, over: ChainPolicyConfig, place: Place, report: Rep
         second_look=base.second_look if over.second_look is None else over.second_look,
         coherence=_sorted({**dict(base.coherence), **over.coherence}) if over.coherence else base.coherence,
         confidence=base.confidence if over.confidence is None else over.confidence,
+        self_assessment=base.self_assessment if over.self_assessment is None else over.self_assessment,
+        repair=base.repair if over.repair is None else over.repair,
     )
     if over.min_confidence is not None or over.escalation_threshold is not None:
         _check(policy, place, report)

@@ -33,6 +33,7 @@ class Candidate(Struct, frozen=True, kw_only=True):
         restricted: verdicts must not quote the text.
         asked: what the model was given to read; None leaves out the gates that compare with it.
         model: as the configuration calls it; empty where no gate asks.
+        stated: the model's own word on how sure it is: 0 to 1, NOT_SAID, or None where it was not asked.
 
     """
 
@@ -49,6 +50,7 @@ class Candidate(Struct, frozen=True, kw_only=True):
     restricted: bool = False
     asked: Asked | None = None
     model: str = ""
+    stated: float | None = None
 
     @property
     def structured(self) -> bool:

@@ -13,7 +13,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from gearshift.core.confidence import AGREEMENT, ANSWER, LOGPROBS, Outcome
+from gearshift.core.confidence import AGREEMENT, ANSWER, ANSWER_AND_STATED, LOGPROBS, STATED, Outcome
 from gearshift.core.ledger.store import Session
 from gearshift.core.words import OutcomeVerdict
 
@@ -22,7 +22,7 @@ _SQL: Final = (
     "a.cost_{money}, a.started_at, a.tenant FROM outcomes o JOIN attempts a ON a.request_id = o.request_id AND a.tenant = o.tenant "
     "WHERE a.served = ? ORDER BY o.reported_at DESC, a.id DESC LIMIT ?"
 )
-_MEASURES: Final = frozenset({ANSWER, LOGPROBS, AGREEMENT})
+_MEASURES: Final = frozenset({ANSWER, LOGPROBS, AGREEMENT, STATED, ANSWER_AND_STATED})
 _GATES: Final = frozenset({"confidence", "second_look"})
 
 

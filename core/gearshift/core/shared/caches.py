@@ -2,7 +2,7 @@
 
 Rules: the same protocol as the store in memory; what goes first and when is decided in the server, in scripts, by its own
 time. Bytes are bounded over all processes. A server that is away costs one call its timeout, then nothing is asked of it
-for a while: nothing is found and nothing kept, and no call fails. Hits, misses and evictions are this process's own; size
+for a while: nothing is found and nothing kept, and no call fails; a purge does, since what it left would be found again. Hits, misses and evictions are this process's own; size
 and entries are as the server told last.
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
 from gearshift.core.cache.store import OVERHEAD_BYTES, CacheFilter, CacheInfo, CacheItem
+from gearshift.core.errors import CacheStoreError
 from gearshift.core.promptcache import CacheCounts
 from gearshift.core.shared.health import StoreAwayError
 
@@ -68,16 +69,19 @@ _LIST = """
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local listed = {}
-for i, key in ipairs(redis.call('ZRANGE', KEYS[1], ARGV[1], ARGV[2])) do
+local scanned = redis.call('ZSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
+for i = 1, #scanned[2], 2 do
+  local key = scanned[2][i]
   local entry = KEYS[1] .. ':' .. key
   local v = redis.call('HMGET', entry, 't', 'k', 'g', 's', 'h', 'z')
   if v[1] then
-    listed[i] = {key, v[1], v[2], v[3], now - tonumber(v[4]), tonumber(v[5]), tonumber(v[6]), redis.call('PTTL', entry)}
+    listed[#listed + 1] =
+      {key, v[1], v[2], v[3], now - tonumber(v[4]), tonumber(v[5]), tonumber(v[6]), redis.call('PTTL', entry)}
   else
-    listed[i] = {key}
+    listed[#listed + 1] = {key}
   end
 end
-return listed
+return {scanned[1], listed}
 """
 _DROP = """
 local dropped = 0
@@ -149,43 +153,24 @@ class RedisCacheStore:
             self._evictions += evicted
 
     async def entries(self, now: float) -> list[CacheInfo]:
-        """Give what is kept, most used first."""
-        listed: list[CacheInfo] = []
-        gone: list[str] = []
-        begin = 0
-        while reply := await self.run([(_LIST, self._keys[:1], (begin, begin + _PAGE - 1))]):
-            for row in reply[0]:
-                key = row[0].decode()
-                if len(row) == 1:
-                    gone.append(key)
-                    continue
-                listed.append(
-                    CacheInfo(
-                        key=key,
-                        tenant=row[1].decode(),
-                        task_id=row[2].decode(),
-                        generation=row[3].decode(),
-                        size=row[6],
-                        stored_at=now - row[4] / 1000,
-                        expires_at=now + row[7] / 1000,
-                        hits=row[5],
-                    )
-                )
-            begin += _PAGE
-            if len(reply[0]) < _PAGE:
-                break
-        await self._drop(gone)
-        return sorted(listed, key=lambda info: -info.hits)
+        """Give what is kept, most used first; what was listed so far where the server is away."""
+        return (await self._listed(now))[0]
 
     async def purge(self, chosen: CacheFilter, now: float) -> int:
-        """Drop every chosen entry, whichever process kept it; give how many there were."""
-        return await self._drop(
-            [
-                info.key
-                for info in await self.entries(now)
-                if chosen.chooses(info.tenant, info.task_id, info.key, now - info.stored_at)
-            ]
-        )
+        """Drop every chosen entry, whichever process kept it; give how many there were.
+
+        Raises:
+            CacheStoreError: the server is away, so that some may be found again when it is back.
+
+        """
+        listed, is_whole = await self._listed(now)
+        keys = [
+            info.key for info in listed if chosen.chooses(info.tenant, info.task_id, info.key, now - info.stored_at)
+        ]
+        dropped = await self._drop(keys)
+        if not is_whole or dropped is None:
+            raise CacheStoreError("the shared cache could not be purged, since its store is away: purge again when it is back")
+        return dropped
 
     def retire(self, current: Collection[str]) -> None:
         """Leave them where they are: other processes may not have been reloaded yet, and what nobody uses goes first."""
@@ -202,13 +187,46 @@ class RedisCacheStore:
         """Count an entry that was found otherwise than by `get`."""
         self._hits += 1
 
-    async def _drop(self, keys: Sequence[str]) -> int:
+    async def _listed(self, now: float) -> tuple[list[CacheInfo], bool]:
+        """Give what is kept, most used first, and whether it is all of it.
+
+        The index is scanned, not read by rank: ranks move with each use, and an entry that is there all the time must not be
+        missed.
+        """
+        listed: dict[str, CacheInfo] = {}  # a scan may give an entry twice
+        gone: list[str] = []
+        cursor: object = 0
+        while reply := await self.run([(_LIST, self._keys[:1], (cursor, _PAGE))]):
+            cursor, rows = reply[0]
+            for row in rows:
+                key = row[0].decode()
+                if len(row) == 1:
+                    gone.append(key)
+                    continue
+                listed[key] = CacheInfo(
+                    key=key,
+                    tenant=row[1].decode(),
+                    task_id=row[2].decode(),
+                    generation=row[3].decode(),
+                    size=row[6],
+                    stored_at=now - row[4] / 1000,
+                    expires_at=now + row[7] / 1000,
+                    hits=row[5],
+                )
+            if int(cursor) == 0:
+                break
+        await self._drop(gone)
+        return sorted(listed.values(), key=lambda info: -info.hits), bool(reply)
+
+    async def _drop(self, keys: Sequence[str]) -> int | None:
+        """Drop entries; give how many there were, None where the server is away."""
         dropped = 0
         for begin in range(0, len(keys), _PAGE):
             reply = await self.run([(_DROP, self._keys, keys[begin : begin + _PAGE])])
-            if reply:
-                count, self._entries, self._bytes = reply[0]
-                dropped += count
+            if not reply:
+                return None
+            count, self._entries, self._bytes = reply[0]
+            dropped += count
         return dropped
 
     async def run(self, calls: Sequence[tuple[str, Sequence[str], Sequence[object]]]) -> list[list[Any]]:

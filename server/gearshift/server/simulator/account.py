@@ -35,6 +35,7 @@ class Entry:
         bytes_unacknowledged: how many of them the client's kernel had not taken when the simulator broke off; None when
             it did not.
         end: `complete`, `fault`, `client left`, or `dropped` when the provider or the simulator went down.
+        first_token_ms: from the moment when the request had come whole to the one when a stream's first token was written.
         left_after_ms: from the last byte that was written to the moment when the client was seen to leave.
         right: how the draw against the quality fell, and whether no fault spoilt the text.
     """
@@ -61,6 +62,7 @@ class Entry:
     usage_told: bool = False
     right: bool = True
     end: str = ""
+    first_token_ms: float | None = None
     left_after_ms: float | None = None
 
     def document(self) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class Play:
         self._fault = stage.fault
         self._kind = stage.fault.kind if stage.fault is not None else None
         self._before = stage.connection.written
-        self._last_write = time.monotonic()
+        self._began = self._last_write = time.monotonic()
         self._last_tokens = 0
 
     async def stream(self, reply: Reply) -> bool:
@@ -93,6 +93,8 @@ class Play:
             self._entry.output_tokens = max(end, self._entry.output_tokens)
             if not await self._frame(frame):
                 return self._left()
+            if self._entry.first_token_ms is None:
+                self._entry.first_token_ms = (self._last_write - self._began) * 1000
             self._last_tokens = end - start
             self._entry.tokens_written += self._last_tokens
         if at == len(tokens) and (ended := await self._strike(reply, frame)) is not None:

@@ -11,7 +11,7 @@ from typing import Self, cast
 import anyio
 import msgspec
 
-from gearshift.core.errors import ConfigError
+from gearshift.core.errors import CacheStoreError, ConfigError
 from gearshift.server.ops_service import (
     LARGEST_PAGE,
     PAGE,
@@ -123,6 +123,10 @@ class TeamOpsService(OpsService):
         """Drop cache entries."""
         mine = await super().PurgeCache(request, context)
         answers = await self._member.ask("purge", request.SerializeToString())
+        failed = sorted({*answers.missing, *(part.worker for part in answers.parts if part.error)})
+        if failed:
+            named = ", ".join(map(str, failed))
+            raise CacheStoreError(f"not purged by all workers: no answer from {named}; purge again")
         others = map(ops_pb2.PurgeCacheResponse.FromString, _bodies(answers))
         return ops_pb2.PurgeCacheResponse(purged=mine.purged + sum(each.purged for each in others))
 
