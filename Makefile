@@ -40,7 +40,7 @@ demo: $(SERVED) ## See the main job on the embedded model: no key, no network, e
 	$(BIN)/gearshift demo
 
 .PHONY: serve
-serve: $(SERVED) ## Serve on 127.0.0.1:50051
+serve: $(SERVED) ## Serve on 127.0.0.1:50051, with a chat at http://127.0.0.1:9464/
 	$(BIN)/gearshift serve
 
 .PHONY: test

@@ -26,13 +26,16 @@ from typing import Any, NamedTuple
 from gearshift.core.blueprint import ChainPolicy
 from gearshift.core.gates import Candidate, Judge
 from gearshift.core.gates.asked import Asked
+from gearshift.core.gates.base import Gate
 from gearshift.core.gates.coherence import CHECKS, CoherenceGate, Effect
+from gearshift.core.gates.refusal import RefusalGate
+from gearshift.core.gates.repetition import RepetitionGate
 from gearshift.core.gates.window.languages import LanguageWatcher
 from gearshift.core.gates.window.throughput import ThroughputWatcher
 from gearshift.core.gates.window.watch import Watch
 from gearshift.core.provider import TokenLogprob
 from gearshift.core.request import JsonOutput
-from gearshift.core.words import TaskType
+from gearshift.core.words import TaskType, VerdictResult
 
 PASSAGES = Path(__file__).parent / "data" / "gates" / "passages.json"
 _TOKEN = re.compile(r"\s*\w{1,6}|\s*[^\w\s]|\s+\Z")
@@ -55,6 +58,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", type=Path, help="the folder with recorded answers")
     parser.add_argument("--cost", action="store_true", help="measure what the gates cost, and nothing else")
+    parser.add_argument(
+        "--show", action="store_true", help="print the recorded answers that refusal and repetition flag"
+    )
     arguments = parser.parse_args()
     answers = list(recorded(arguments.data)) if arguments.data else []
     english = [each for each in answers if len(each.text) > 500] or made_up()
@@ -66,6 +72,7 @@ def main() -> None:
     if answers:
         coherence(answers)
         source(arguments.data)
+        endings(answers, shown=arguments.show)
     speed()
     cost(english)
 
@@ -312,6 +319,87 @@ def source(data: Path) -> None:
             made += 1
             found += flagged(prompt, {**values, key: value})
     print(f"- source: right documents flagged: {share(false, len(cases))}; foreign values found: {share(found, made)}")
+
+
+# -- refusals and loops ------------------------------------------------------------------------------------------------
+
+
+def endings(answers: Sequence[Recorded], *, shown: bool) -> None:
+    """What the gates on refusals and loops flag in recorded answers, and which of those that were made they find."""
+    print("\n## refusal and repetition\n")
+    print("| gate | reason | flags | judged | of these the answer is wrong |\n|---|---|---|---|---|")
+    gates: list[Gate] = [RefusalGate(), RepetitionGate()]
+    for gate in gates:
+        flags: dict[str, list[Recorded]] = defaultdict(list)
+        for each in answers:
+            if said := failure(gate, candidate(each)):
+                flags[said].append(each)
+        for said, flagged in flags.items():
+            known = [each for each in flagged if each.is_right is not None]
+            wrong = sum([not each.is_right for each in known])
+            print(f"| {gate.name} | {said} | {len(flagged)} | {len(known)} | {share(wrong, len(known))} |")
+            for each in flagged if shown else ():
+                print(f"    {each.source}: {each.text[:120]!r} … {each.text[-160:]!r}")
+        if not flags:
+            print(f"| {gate.name} | - | 0 | 0 | - |")
+    chance = random.Random(5)
+    right = [each for each in answers if each.is_right and len(each.text) > 200]
+    refusal, repetition = gates
+    made = [(answer, looped(answer, chance)) for answer in chance.sample(right, min(2000, len(right)))]
+    found = sum([bool(failure(repetition, candidate(answer, text))) for answer, text in made])
+    print(f"\n- repetition: a sentence repeated to the end, six times or more: {share(found, len(made))}")
+    found = sum([bool(failure(refusal, candidate(right[0], each))) for each in REFUSALS])
+    print(f"- refusal: own examples of refusals: {share(found, len(REFUSALS))}")
+    missed = [each for each in REFUSALS if not failure(refusal, candidate(right[0], each))]
+    print(f"  missed: {missed}")
+    found = sum([bool(failure(refusal, candidate(right[0], each))) for each in NO_REFUSALS])
+    print(f"- refusal: own examples of answers that only sound like one, flagged: {share(found, len(NO_REFUSALS))}")
+    cut = [broken_off(answer, chance) for answer in chance.sample(right, min(2000, len(right)))]
+    found = sum([bool(failure(refusal, candidate(right[0], each))) for each in cut])
+    print(f"- refusal: answers that break off to refuse: {share(found, len(cut))}")
+
+
+def failure(gate: Gate, made: Candidate) -> str:
+    verdict = gate.judge(made)
+    return verdict.reason if verdict is not None and verdict.result is VerdictResult.FAIL else ""
+
+
+def looped(answer: Recorded, chance: random.Random) -> str:
+    sentences = [each.group() for each in re.finditer(r"[^.\n]{20,200}[.\n]\s*", answer.text)] or [
+        "and so it goes on. "
+    ]
+    place = chance.randrange(len(sentences))
+    return "".join(sentences[:place]) + sentences[place] * chance.randrange(6, 12)
+
+
+def broken_off(answer: Recorded, chance: random.Random) -> str:
+    ends = [each.end() for each in re.finditer(r"[.\n]\s", answer.text)] or [len(answer.text)]
+    return f"{answer.text[: chance.choice(ends)]} {chance.choice(BREAKS)}"
+
+
+BREAKS = (
+    "I'm sorry, but I cannot continue with this request.", "I cannot continue this conversation.", "Sorry, I can't help with that.",
+    "I am unable to provide this answer.", "I won't go on with this topic.", "Apologies, but I can't complete this task.",
+    "On reflection, this is something I should not be answering.", "I have to stop here, since this breaks my guidelines.",
+)  # fmt: skip
+REFUSALS = (
+    "I'm sorry, but I can't help with that.", "I cannot assist with this request.", "Sorry, I can't do that.",
+    "I am unable to provide medical advice.", "As an AI, I don't have the ability to browse the internet.",
+    "Unfortunately, I cannot share that information.", "I won't write this.", "I must decline to answer this question.",
+    "I'm afraid I can't answer that.", "I can't provide instructions for this.", "I am not able to help you with this.",
+    "Apologies, but I cannot generate that content.", "This request goes against my guidelines.", "I'm not comfortable answering this.",
+    "I'd rather not discuss this subject.", "That is not something I can help with.", "No, I will not do that.",
+    "My guidelines prevent me from answering.", "I can’t engage with this topic.", "It would be inappropriate for me to answer that.",
+    "I'm really sorry you feel this way, but I am unable to help.", "I do not have enough information to answer.",
+    "As a large language model, I cannot have opinions.", "I’m sorry, I can’t comply with that.",
+)  # fmt: skip
+NO_REFUSALS = (
+    "I can't recommend this restaurant enough: the soup is excellent.", "Sorry for the delay! The parcel left on Monday.",
+    "I cannot overstate how much the gear ratio matters here. Start with 2:1.", "Unfortunately, the train is late by ten minutes.",
+    "The reply was: “I cannot help with that request.” She then rang the office.", "We cannot divide by zero, so x must not be 3.",
+    "I'm sorry to hear that. Try turning it off and on again.", "No. The answer is 4.", "The tenant will not provide a deposit.",
+    "I am afraid of heights, wrote the pilot.", "An AI cannot feel pain; philosophers disagree about why.", "Apologies accepted.",
+)  # fmt: skip
 
 
 # -- speed -------------------------------------------------------------------------------------------------------------

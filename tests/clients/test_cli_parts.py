@@ -218,3 +218,8 @@ def test_reasons_for_passing_are_left_to_the_gates_line() -> None:
     attempt = answer_pb2.Attempt(outcome=answer_pb2.ATTEMPT_OUTCOME_POOR, verdicts=[passed, failed])
     text = attempts([attempt], Palette(is_on=False))
     assert "confidence pass" in text and "well above" not in text and "a wrong key" in text
+
+
+def test_an_unknown_option_names_the_command_that_does_not_know_it(capsys: Captured) -> None:
+    assert main(["route", "--bogus", "It crashes."]) == 2
+    assert capsys.readouterr().err == "gearshift: not known here: --bogus; see: gearshift route --help\n"

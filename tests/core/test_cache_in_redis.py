@@ -8,10 +8,12 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import anyio
+import pytest
 
 from gearshift.core.blueprint import Blueprint, DeclaredTask
 from gearshift.core.cache.store import CacheFilter, CacheItem
 from gearshift.core.config.model import RedisConfig, SharedConfig, TaskCacheConfig
+from gearshift.core.errors import CacheStoreError
 from gearshift.core.opening import cache_stores_of
 from gearshift.core.request import EmbedRequest, Request, StreamPolicy, Task
 from gearshift.core.router import Router
@@ -110,7 +112,38 @@ async def test_a_redis_that_is_not_there_fails_no_call() -> None:
         await store.put([item("a")], 0.0)
         assert await store.get(["a"], 0.0) == [None]
         assert await store.entries(0.0) == []
-        assert await store.purge(CacheFilter(), 0.0) == 0
+
+
+async def test_a_purge_that_does_not_reach_redis_says_so() -> None:
+    async with redis_server() as redis, stores(redis, timeout_s=0.1) as (store,):
+        await store.put([item("a")], 0.0)
+        redis.freeze()
+        with pytest.raises(CacheStoreError, match="purge again"):
+            await store.purge(CacheFilter(), 0.0)
+        redis.thaw()
+        with anyio.fail_after(10):
+            while await store.get(["a"], 0.0) != [b"x"]:
+                await anyio.sleep(0.05)
+        assert await store.purge(CacheFilter(), 0.0) == 1
+
+
+async def test_a_purge_misses_nothing_that_is_used_meanwhile() -> None:
+    entries = 1500
+    keys = [f"k{number}" for number in range(entries)]
+    async with redis_server() as redis, stores(redis, 2, max_bytes=10_000_000, timeout_s=2) as (store, other):
+        await store.put([item(key) for key in keys], 0.0)
+        async with anyio.create_task_group() as tasks:
+
+            async def use() -> None:
+                while True:
+                    for begin in range(0, entries, 50):
+                        await other.get(keys[begin : begin + 50], 0.0)
+
+            tasks.start_soon(use)
+            await other.get(keys[:50], 0.0)
+            assert await store.purge(CacheFilter(tenant="acme"), time.monotonic()) == entries
+            tasks.cancel_scope.cancel()
+        assert await store.get(keys, 0.0) == [None] * entries
 
 
 # -- routers over it -------------------------------------------------------------------------------------------------

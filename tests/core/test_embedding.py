@@ -72,7 +72,7 @@ async def test_batches_are_no_retries() -> None:
 async def test_a_stage_that_dies_late_is_followed_by_one_that_does_all() -> None:
     made = engine(
         blueprint(stage(0, max_batch=1), stage(1, max_batch=1), chain_policy=policy(max_attempts=2)),
-        [[*[_WELL] * 15, fails(FailureKind.SERVER)], [_WELL]],
+        [[*[_WELL] * 15, fails(FailureKind.SERVER, status=500)], [_WELL]],
     )
     answer = await made.router.embed(embed(texts(20)))
     assert [vector[1] for vector in answer.embeddings] == list(range(1, 21))
@@ -230,6 +230,34 @@ async def test_an_open_breaker_says_when_to_come_back() -> None:
         await made.router.embed(embed())
     assert caught.value.retry_after_s is not None
     assert caught.value.retry_after_s > 100
+
+
+async def test_usage_that_no_provider_told_is_estimated_and_not_free() -> None:
+    made = engine(blueprint(stage(0)), [[Script(counts=False)]])
+    await made.router.embed(embed(["a text of some words"]))
+    (record,) = made.notebook.attempts
+    assert record.usage.source is UsageSource.ESTIMATED
+    assert record.usage.input_tokens > 0
+    assert record.cost_usd
+
+
+@pytest.mark.parametrize(
+    ("failed", "source"),
+    [
+        pytest.param(fails(FailureKind.MALFORMED), UsageSource.ESTIMATED, id="an answer that nobody can read"),
+        pytest.param(fails(FailureKind.CONNECTION), UsageSource.ESTIMATED, id="a cut"),
+        pytest.param(fails(FailureKind.IDLE_TIMEOUT), UsageSource.ESTIMATED, id="a stall"),
+        pytest.param(fails(FailureKind.SERVER, status=500), UsageSource.REPORTED, id="an error of the provider's"),
+        pytest.param(fails(FailureKind.RATE_LIMIT, status=429), UsageSource.REPORTED, id="a refusal"),
+    ],
+)
+async def test_a_failed_call_that_may_be_billed_is_recorded_as_an_estimate(failed: Script, source: UsageSource) -> None:
+    made = engine(blueprint(stage(0), stage(1)), [[failed], [_WELL]])
+    await made.router.embed(embed(["a text of some words"]))
+    record = made.notebook.attempts[0]
+    assert record.usage.source is source
+    assert record.cost_usd is not None
+    assert (record.cost_usd > 0) is (source is UsageSource.ESTIMATED)
 
 
 async def test_a_caller_that_leaves_is_billed_and_leaves_nothing_behind() -> None:

@@ -141,6 +141,22 @@ async def test_a_missing_or_unknown_variable_costs_nothing() -> None:
     assert made.upstream_calls == 0
 
 
+@pytest.mark.parametrize(
+    ("example", "told"),
+    [
+        pytest.param("{}", "does not keep to the schema", id="wrong"),
+        pytest.param('{"a": 1', "is not JSON", id="no JSON"),
+    ],
+)
+async def test_a_json_example_that_breaks_the_schema_is_refused(example: str, told: str) -> None:
+    made = house()
+    output = JsonOutput(schema='{"required": ["a"]}', examples=(("right", '{"a": 1}'), ("wrong", example)))
+    with pytest.raises(InvalidRequestError, match=told) as caught:
+        await made.router.route(request(output=output, kind=TaskType.EXTRACT))
+    assert caught.value.violations[0].field == "call.output.json.examples[1].json"
+    assert made.upstream_calls == 0
+
+
 async def test_a_bad_schema_is_told_by_its_field() -> None:
     made = house()
     call = request(output=JsonOutput(schema='{"type": "nonsense"}'), kind=TaskType.EXTRACT)

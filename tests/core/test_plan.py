@@ -89,6 +89,11 @@ async def test_a_provider_without_clearance_is_skipped() -> None:
     assert (positions(planned), reasons(planned)) == ([1], {0: "clearance"})
 
 
+async def test_a_missing_clearance_says_what_would_help() -> None:
+    planned = Planner(stage(0), sensitivity=Sensitivity.RESTRICTED).plan()
+    assert "it needs a provider with `clearance: restricted`" in planned.skipped[0].detail
+
+
 async def test_restricted_tasks_need_a_secure_path() -> None:
     planner = Planner(stage(0, clearance=Sensitivity.RESTRICTED, secure=False), sensitivity=Sensitivity.RESTRICTED)
     assert reasons(planner.plan()) == {0: "clearance"}

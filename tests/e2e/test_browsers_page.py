@@ -16,7 +16,7 @@ from tests.support.scripted_server import Reply, scripted
 from tests.support.served_config import one_openai
 
 PAGE = (Path(__file__).parents[2] / "docs/browsers.md").read_text()
-COMMANDS = re.findall(r"^\$ (.+)$", PAGE, re.MULTILINE)
+COMMANDS: list[str] = re.findall(r"^\$ (.+)$", PAGE, re.MULTILINE)
 AT_ONCE = "stream: {hold_back_tokens: 0, hold_back_ms: 0}"
 
 
@@ -29,7 +29,8 @@ def command(part: str) -> str:
 async def said(line: str) -> str:
     """Run a command as a person would; give what it prints."""
     with anyio.fail_after(BOUND_S):
-        return (await anyio.run_process(["bash", "-c", line])).stdout.decode()
+        printed: bytes = (await anyio.run_process(["bash", "-c", line])).stdout
+    return printed.decode()
 
 
 async def test_nothing_but_curl_asks_for_health() -> None:

@@ -10,7 +10,13 @@ from tests.support.page_session import ROOT
 from tests.support.provider_tables import failures_table, kinds_table, models_table
 
 PAGES = ROOT / "docs/providers"
-SECTIONS = ("Minimal configuration", "What is mapped", "Limits and known differences", "Errors", "Where the facts are from")
+SECTIONS = (
+    "Minimal configuration",
+    "What is mapped",
+    "Limits and known differences",
+    "Errors",
+    "Where the facts are from",
+)
 MAPPED = {"JSON Schema", "tools", "log-probabilities", "images", "reasoning", "prefill", "caching"}
 
 

@@ -124,6 +124,33 @@ async def test_new_connections_get_the_new_certificate_and_running_streams_go_on
         assert server.app.certificates is not None and server.app.certificates.replaced == 1
 
 
+async def test_no_call_fails_while_certificates_are_replaced_under_load(tmp_path: Path) -> None:
+    pairs = [made(f"certificate {number}") for number in range(4)]
+    roots = b"".join(certificate for certificate, _ in pairs)
+    put(tmp_path, pairs[0])
+    provider = ScriptedProvider([says("hi")])
+    answered: list[str] = []
+    async with (
+        running_server(of_stages(stage(0), server=server_of(tmp_path)), providers={"p0": provider}) as server,
+        anyio.create_task_group() as tasks,
+    ):
+
+        async def ask_again_and_again() -> None:
+            while True:
+                answered.append(await asked(server.address, roots))
+
+        for _ in range(4):
+            tasks.start_soon(ask_again_and_again)
+        for pair in pairs[1:]:
+            put(tmp_path, pair)
+            before = len(answered)
+            with anyio.fail_after(BOUND_S):
+                while await shown(server.app.port) != der(pair[0]) or len(answered) < before + 20:
+                    await anyio.sleep(0.05)
+        tasks.cancel_scope.cancel()
+    assert set(answered) == {"hi"}
+
+
 async def test_certificate_without_its_key_changes_nothing(tmp_path: Path) -> None:
     old, new = made("old"), made("new")
     put(tmp_path, old)

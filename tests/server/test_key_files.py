@@ -16,8 +16,9 @@ from gearshift.core.config.model import AccessConfig, TenantConfig
 from gearshift.core.errors import AccessError, ConfigError
 from gearshift.server.keyfile import StoredKey, changing, new_key, utc
 from gearshift.server.keyring import Keyring
-from gearshift.v1 import ops_pb2
+from gearshift.v1 import ops_pb2, router_pb2
 from tests.support.blueprints import stage
+from tests.support.changed import changed
 from tests.support.running_server import BOUND_S, RunningServer, failure_of, of_stages, plain_call, running_server
 from tests.support.scripted_provider import ScriptedProvider, says
 
@@ -72,6 +73,26 @@ async def test_keys_come_and_go_on_a_running_server(tmp_path: Path) -> None:
         revoked(file, "a")
         await until_told(server, key, "UNAUTHENTICATED: this key was revoked")
         assert await told(server, other) == "OK"
+
+
+async def test_running_stream_of_a_revoked_key_ends_well(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    key, gate = added(file, key_id="a"), anyio.Event()
+    providers = {"p0": ScriptedProvider([changed(says("still", " here"), waits_for=gate)])}
+    async with running_server(of_stages(stage(0), access=access_of(file)), providers=providers) as server:
+        request = router_pb2.StreamRouteRequest(call=plain_call())
+        stream = server.router.StreamRoute(request, metadata=bearer(key), timeout=BOUND_S)
+        kinds: list[str | None] = []
+        first = await stream.read()
+        assert isinstance(first, router_pb2.StreamRouteResponse)
+        revoked(file, "a")
+        server.app.keys.follow()
+        assert await told(server, key) == "UNAUTHENTICATED: this key was revoked"
+        gate.set()
+        while isinstance(message := await stream.read(), router_pb2.StreamRouteResponse):
+            kinds += [event.WhichOneof("kind") for event in message.events]
+        assert kinds[-1] == "completed"
+        assert await stream.code() is grpc.StatusCode.OK
 
 
 async def test_revoked_operator_sees_no_further_attempt(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`gearshift check` warns of stages that cost more than they save."""
+"""`gearshift check` and `Explain` tell of stages that cost more than they save."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import pytest
 from gearshift.clients.cli import main
 from gearshift.core.ledger import SqliteLedger
 from gearshift.core.words import AttemptOutcome
+from gearshift.v1 import call_pb2, router_pb2, task_pb2
 from tests.support.ledger_rows import attempt, rows
+from tests.support.running_server import running_server
 
 CONFIG = """
 version: 1
@@ -59,3 +61,45 @@ def test_a_stage_that_pays_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "does not pay" not in warnings_of(tmp_path, monkeypatch, capsys, poor=30, light_usd="0.004")
+
+
+PRICED = """
+version: 1
+providers: {{up: {{kind: openai, dialect: compatible, base_url: 'http://127.0.0.1:9/v1', api_key: ''}}}}
+models:
+  light: {{provider: up, capability: low, context_tokens: 8192, prices: {{input_usd: {light}, output_usd: {light}}}, features: [temperature]}}
+  strong: {{provider: up, capability: high, context_tokens: 8192, prices: {{input_usd: 1, output_usd: 2}}, features: [{features}]}}
+defaults: {{complexity: {{generate: low}}}}
+chains:
+  generate: {{stages: [{{provider: up, model: light}}, {{provider: up, model: strong}}]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("light", "features", "is_told"),
+    [
+        ("2", "temperature, tools", True),
+        ("1.5", "temperature", False),
+        ("2", "tools", False),
+        ("0", "temperature", False),
+    ],
+)
+def test_a_stage_that_can_save_nothing_by_its_price_alone_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], light: str, features: str, is_told: bool
+) -> None:
+    config = tmp_path / "gearshift.yaml"
+    config.write_text(PRICED.format(light=light, features=features) + f"ledger: {{path: {tmp_path}/none.db}}\n")
+    assert main(["check", str(config)]) == 0
+    said = capsys.readouterr().err
+    told = "stage 0 (light) cannot pay: strong behind it is more capable and costs no more; put that first"
+    assert (told in said) == is_told
+
+
+async def test_explain_says_that_a_stage_cannot_pay() -> None:
+    text = PRICED.format(light="2", features="temperature")
+    call = call_pb2.Call(task=task_pb2.Task(id="t", type=task_pb2.TASK_TYPE_GENERATE), prompt="Write a line.")
+    async with running_server(text) as server:
+        explained = await server.router.Explain(router_pb2.ExplainRequest(call=call))
+    first, second = explained.stages
+    assert first.detail.endswith("; cannot pay: strong behind it is more capable and costs no more")
+    assert "cannot pay" not in second.detail

@@ -111,6 +111,15 @@ async def flushed(server: RunningServer, calls: int) -> None:
     await server.app.ledger.flush()
 
 
+async def test_a_comparison_of_unknown_price_is_not_told_as_zero(tmp_path: Path) -> None:
+    plan = of_stages(stage(0, price=None), path=str(tmp_path / "ledger.db"))
+    async with running_server(plan, providers={"p0": ScriptedProvider([says("Yes.")])}) as server:
+        await server.route(plain_call())
+        await flushed(server, 1)
+        report = await server.ops.GetCostReport(ops_pb2.GetCostReportRequest())
+    assert (report.total.unpriced, report.total.strongest_usd, report.total.saved_usd) == (1, "", "")
+
+
 async def test_cost_report_is_what_happened(tmp_path: Path) -> None:
     """Whole, streamed, failed over, cancelled: a million tokens cost 1 USD at p0 and 10 USD at p1."""
     weak = ScriptedProvider(

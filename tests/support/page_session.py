@@ -30,17 +30,37 @@ from anyio.streams.text import TextReceiveStream
 
 from gearshift.clients.cli.exits import NOT_ACCEPTED
 from gearshift.clients.cli.program import new_parser
+from gearshift.core.catalogue import Catalogue
+from gearshift.core.config.build import build
+from gearshift.core.config.load import load_config
+from gearshift.core.errors import ConfigError
 from tests.support.page_blocks import Block, Typed, same, typed
 from tests.support.served_process import START_S, ServedProcess, served
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 BOUND_S = 60.0
+BUILD_BOUND_S = 300.0
+"""Of a build whose caches are cold, on a machine that does much else."""
 GRPC, HTTP, SIMULATOR = "127.0.0.1:50051", "127.0.0.1:9464", "127.0.0.1:8099"
 """The addresses that pages use."""
+_VARIABLE = re.compile(r"[A-Z_]+=")
 _SIMULATING = re.compile(r"simulating on http://(\S+?),")
-_UNRUN = frozenset({"cd", "docker", "export", "git", "go", "kubectl", "make", "npm", "ollama", "pip", "llama-server", "vllm"})
+_UNRUN = frozenset(
+    {"cd", "docker", "export", "git", "go", "kubectl", "make", "npm", "ollama", "pip", "llama-server", "vllm"}
+)
 """Programs of commands that are only looked at."""
+
+
+RUN = {
+    "console": "its commands are run, what they print is compared",
+    "yaml": "gearshift check takes it",
+    "json": "it is JSON",
+    "python": "it is run, what it prints is compared",
+    "go": "it is built and run, what it prints is compared",
+    "ts": "its types are looked at, it is run, what it prints is compared",
+}
+"""What becomes of a block without a mark, by its language."""
 
 
 class PageError(AssertionError):
@@ -84,7 +104,7 @@ class PageSession:
                     for each in typed(block.body):
                         await self._command(each, block, code=_code(block, each))
                 case "yaml":
-                    await self._check(block)
+                    self._check(block)
                 case "json":
                     msgspec.json.decode(block.body)
                 case "python":
@@ -93,8 +113,6 @@ class PageSession:
                     await self._program(block, [str(await self._go(block))])
                 case "ts":
                     await self._typescript(block)
-                case "text" if "file" in block.marks:
-                    pass
                 case _:
                     raise PageError(f"{block.place}: nobody runs a block of `{block.language}` without a mark")
         except (msgspec.DecodeError, yaml.YAMLError, SyntaxError) as error:
@@ -104,10 +122,13 @@ class PageSession:
 
     async def _command(self, asked: Typed, block: Block, *, code: int) -> None:
         words = shlex.split(asked.command)
+        variables: dict[str, str] = {}
+        while _VARIABLE.match(words[0]):
+            name, _, variables[name] = words.pop(0).partition("=")
         if words[:2] == ["make", "serve"]:
             words = ["gearshift", *_recipe("serve")]
         if words[:2] == ["gearshift", "serve"]:
-            told = await self._serve(words[2:])
+            told = await self._serve(words[2:], variables, asked.printed or "")
         elif words[:2] == ["gearshift", "simulate"] and "--faults" not in words:
             told = await self._simulate(words[2:])
         else:
@@ -116,7 +137,7 @@ class PageSession:
                 raise PageError(f"{block.place}: `{asked.command}` ended with {ended}, not {code}:\n{told}")
         self._compare(told, asked.printed, block, exactly=False)
 
-    async def _serve(self, words: list[str]) -> str:
+    async def _serve(self, words: list[str], variables: dict[str, str], shown: str) -> str:
         config: Path | None = None
         if words:
             if words[0] not in ("--config", "-c") or len(words) != 2:
@@ -128,8 +149,10 @@ class PageSession:
         for file in self.folder.rglob("*.yaml"):
             file.write_text(self._here(file.read_text()))
         process: ServedProcess = await self._server.enter_async_context(
-            served(config, env=self._environment(), cwd=self.folder)
+            served(config, env=self._environment() | variables, cwd=self.folder)
         )
+        if last := shown.strip().rpartition("\n")[2]:
+            await process.says(last.partition(" http")[0].removesuffix("…"))
         self._there |= {GRPC: process.address, HTTP: process.http.removeprefix("http://")}
         return process.said
 
@@ -174,21 +197,25 @@ class PageSession:
         client = ROOT / "clients/go"
         module = self.folder / "go"
         module.mkdir(exist_ok=True)
-        requires = "\n".join(re.findall(r"^require \(.*?^\)", (client / "go.mod").read_text(), re.MULTILINE | re.DOTALL))
+        requires = "\n".join(
+            re.findall(r"^require \(.*?^\)", (client / "go.mod").read_text(), re.MULTILINE | re.DOTALL)
+        )
         (module / "go.mod").write_text(
             f"module page\n\ngo 1.26.0\n\nrequire github.com/gearshift-ai/gearshift/clients/go v0.0.0\n\n"
             f"replace github.com/gearshift-ai/gearshift/clients/go => {client}\n\n{requires}\n"
         )
         shutil.copy(client / "go.sum", module / "go.sum")
         self._write("go/main.go", block.body)
-        told, ended = await self._run(["go", "build", "-mod=mod", "-o", str(module / "page"), "."], cwd=module)
+        told, ended = await self._run(
+            ["go", "build", "-mod=mod", "-o", str(module / "page"), "."], cwd=module, bound_s=BUILD_BOUND_S
+        )
         if ended:
             raise PageError(f"{block.place}: it does not compile:\n{told}")
         return module / "page"
 
     async def _typescript(self, block: Block) -> None:
         """Look at its types, then run it: pages write what JavaScript takes too."""
-        client = ROOT / "clients/web"
+        client = await self._web_client()
         scope = self.folder / "node_modules/@gearshift"
         scope.mkdir(parents=True, exist_ok=True)
         link = scope / "client"
@@ -197,19 +224,45 @@ class PageSession:
             (scope.parent / "@types").symlink_to(client / "node_modules/@types")
         self._write("page.mts", block.body)
         compiler = client / "node_modules/typescript/bin/tsc"
-        flags = "--noEmit --strict --skipLibCheck --target es2022 --module nodenext --types node".split()
+        flags = [
+            "--noEmit",
+            "--strict",
+            "--skipLibCheck",
+            "--target",
+            "es2022",
+            "--module",
+            "nodenext",
+            "--types",
+            "node",
+        ]
         told, ended = await self._run(["node", str(compiler), *flags, "page.mts"])
         if ended:
             raise PageError(f"{block.place}: its types do not fit:\n{told}")
         await self._program(block, ["node", str(self._write("page.mjs", block.body))])
 
+    async def _web_client(self) -> Path:
+        """Give clients/web with its packages from the lock file, built, as its own tests make it."""
+        client = ROOT / "clients/web"
+        for made, command in (
+            ("node_modules/typescript/bin/tsc", ["npm", "ci", "--ignore-scripts"]),
+            ("dist/node.js", ["node", "node_modules/typescript/bin/tsc"]),
+        ):
+            if not (client / made).exists():
+                told, ended = await self._run(command, cwd=client, bound_s=BUILD_BOUND_S)
+                if ended:
+                    raise PageError(f"`{' '.join(command)}` in clients/web ended with {ended}:\n{told}")
+        return client
+
     # Files
 
-    async def _check(self, block: Block) -> None:
+    def _check(self, block: Block) -> None:
+        """Do what `gearshift check` does, with some key wherever the file asks for one."""
         file = self._write(block.marks.get("file", "page.yaml"), block.body)
-        told, ended = await self._run([str(BIN / "gearshift"), "check", str(file)], settings=block.body)
-        if ended:
-            raise PageError(f"{block.place}: gearshift check refuses it:\n{told}")
+        keys = dict.fromkeys(re.findall(r"\$\{(\w+)\}", block.body), "a-key")
+        try:
+            build(load_config(file, keys), Catalogue.load())
+        except ConfigError as error:
+            raise PageError(f"{block.place}: gearshift check refuses it: {error}") from error
 
     def _write(self, name: str, text: str) -> Path:
         file = self.folder / name
@@ -231,21 +284,21 @@ class PageSession:
             case "python":
                 compile(block.body, block.place, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
             case "ts" | "go":
-                pass
+                _balanced(block)
             case _:
                 raise PageError(f"{block.place}: nobody looks at a block of `{block.language}`")
 
     # What all of them share
 
     async def _run(
-        self, command: list[str], *, cwd: Path | None = None, settings: str = "", errors: bool = True
+        self, command: list[str], *, cwd: Path | None = None, errors: bool = True, bound_s: float = BOUND_S
     ) -> tuple[str, int]:
-        with anyio.fail_after(BOUND_S):
+        with anyio.fail_after(bound_s):
             done = await anyio.run_process(
                 command,
                 check=False,
                 cwd=cwd or self.folder,
-                env=self._environment(settings),
+                env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stderr=subprocess.STDOUT if errors else subprocess.PIPE,
             )
@@ -254,8 +307,12 @@ class PageSession:
             told += done.stderr.decode(errors="replace")
         return told, done.returncode
 
-    def _environment(self, settings: str = "") -> dict[str, str]:
-        kept = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR", "GOPATH", "GOCACHE") if name in os.environ}
+    def _environment(self) -> dict[str, str]:
+        kept = {
+            name: os.environ[name]
+            for name in ("HOME", "LANG", "TMPDIR", "GOPATH", "GOCACHE", "GOMODCACHE", "GOPROXY", "GOFLAGS")
+            if name in os.environ
+        }
         return {
             **kept,
             "PATH": f"{BIN}:{os.environ['PATH']}",
@@ -263,7 +320,6 @@ class PageSession:
             "GEARSHIFT_TARGET": self._there.get(GRPC, GRPC),
             "COLUMNS": "200",
             "NO_COLOR": "1",
-            **dict.fromkeys(re.findall(r"\$\{(\w+)\}", settings), "a-key"),
         }
 
     def _here(self, text: str) -> str:
@@ -304,6 +360,13 @@ def look_at_command(command: str, place: str) -> None:
         raise PageError(f"{place}: nobody looks at `{words[0]}`")
     elif words[0] == "make":
         _recipe(words[1])
+
+
+def _balanced(block: Block) -> None:
+    """Say whether what cannot be compiled here closes what it opens."""
+    for opening, closing in ("()", "[]", "{}"):
+        if block.body.count(opening) != block.body.count(closing):
+            raise PageError(f"{block.place}: `{opening}` and `{closing}` do not pair")
 
 
 def _recipe(target: str) -> list[str]:

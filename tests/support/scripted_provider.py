@@ -33,6 +33,8 @@ class Script:
     hangs: bool = False
     stalls: bool = False
     vectors: tuple[tuple[float, ...], ...] = ()
+    counts: bool = True
+    """Whether vectors come with what they used."""
     waits_for: anyio.Event | None = None
 
 
@@ -122,7 +124,8 @@ class ScriptedProvider:
             raise script.failure
         await self._wait(script)
         vectors = script.vectors or tuple((1.0, float(len(text)), 0.5) for text in call.inputs)
-        return EmbedResult(vectors=vectors, usage=Usage(input_tokens=len(call.inputs)))
+        usage = Usage(input_tokens=len(call.inputs)) if script.counts else None
+        return EmbedResult(vectors=vectors, usage=usage)
 
     async def aclose(self) -> None:
         """Nothing to close."""

@@ -2035,7 +2035,7 @@ type CostRow struct {
 	EstimatedUsd string `protobuf:"bytes,9,opt,name=estimated_usd,json=estimatedUsd,proto3" json:"estimated_usd,omitempty"`
 	// Output only. Cost of attempts whose answer was not served.
 	OverheadUsd string `protobuf:"bytes,10,opt,name=overhead_usd,json=overheadUsd,proto3" json:"overhead_usd,omitempty"`
-	// Output only. What the served usage would have cost on the chain's strongest model.
+	// Output only. What the served usage would have cost on the chain's strongest model; empty is unknown.
 	StrongestUsd string `protobuf:"bytes,11,opt,name=strongest_usd,json=strongestUsd,proto3" json:"strongest_usd,omitempty"`
 	// Output only. Attempts whose answer was accepted.
 	Accepted uint64 `protobuf:"varint,12,opt,name=accepted,proto3" json:"accepted,omitempty"`

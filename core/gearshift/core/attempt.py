@@ -198,8 +198,8 @@ class Attempt:
         call = self._call
         if not isinstance(call.resolved.output, JsonOutput) or call.request.tools or not call.policy.enforce_schema:
             return None
-        if not self._has_way_up:
-            return None  # nothing is gained by stopping: the best answer there is comes back, marked
+        if not self._has_way_up or (call.policy.repair and call.hold_all):
+            return None  # nothing is gained by stopping: the best answer there is comes back, marked; or its stage mends it
         is_restricted = call.resolved.resolution.sensitivity is Sensitivity.RESTRICTED
         return DocumentWatch(call.schema, restricted=is_restricted)
 

@@ -10,6 +10,7 @@ from msgspec import Struct
 from gearshift.core.admission import AnyBucket
 from gearshift.core.blueprint import ChainPolicy, Stage
 from gearshift.core.catalogue import Feature
+from gearshift.core.confidence.assessment import RELEASED, is_told_otherwise
 from gearshift.core.gates import Judge
 from gearshift.core.observer import CallContext
 from gearshift.core.plan import Caps, Plan
@@ -24,6 +25,8 @@ class PreparedCall(Struct, frozen=True, kw_only=True):
     """A call, ready to run.
 
     Args:
+        assessed: its models are asked how sure they are, but where log-probabilities tell.
+        not_assessed: why they are not, though the policy would have it.
         ends_at: when it must have ended, seconds, monotonic; the margin for saying so is already off.
         began: when it arrived, seconds, monotonic.
         strongest: the chain's strongest stage, which costs are compared with.
@@ -53,6 +56,8 @@ class PreparedCall(Struct, frozen=True, kw_only=True):
     images: int
     began: float
     ends_at: float
+    assessed: bool = False
+    not_assessed: str = ""
 
     @property
     def structured(self) -> bool:
@@ -62,11 +67,18 @@ class PreparedCall(Struct, frozen=True, kw_only=True):
     @property
     def hold_all(self) -> bool:
         """Whether attempts are held until their end gate."""
-        if self.request.stream is None:
-            return True
-        by_form = isinstance(self.resolved.output, LabelOutput | JsonOutput) or bool(self.request.tools)
-        by_type = self.resolved.resolution.type.word in ("classify", "extract")
-        return (by_form or by_type) and not self.stream.preview
+        return holds_all(self.request, self.resolved)
+
+    @property
+    def assessment(self) -> str:
+        """Where the policy wants it: whether the models of this call are asked how sure they are, and why not."""
+        why = self.not_assessed
+        output, stages = self.resolved.output, self.plan.stages
+        if not why and all(is_told_otherwise(output, each.stage.model.features) for each in stages) and stages:
+            why = "log-probabilities or the label's form tell"
+        if why == RELEASED:
+            return "asked for whole answers, not in streams that are released before their end"
+        return f"not asked: {why}" if why else "asked"
 
     def checkpoints(self) -> tuple[CheckpointPolicy, str]:
         """Say whether checkpoints come before the end, and why (streams.md 1, 8)."""
@@ -87,3 +99,12 @@ class PreparedCall(Struct, frozen=True, kw_only=True):
         if lacking:
             return CheckpointPolicy.NONE, f"{lacking[0].model.id} cannot continue another model's text"
         return CheckpointPolicy.WINDOWS, "every stage of the plan can continue from a checkpoint"
+
+
+def holds_all(request: Request, resolved: Resolved) -> bool:
+    """Tell whether attempts are held until their end gate."""
+    if request.stream is None:
+        return True
+    by_form = isinstance(resolved.output, LabelOutput | JsonOutput) or bool(request.tools)
+    by_type = resolved.resolution.type.word in ("classify", "extract")
+    return (by_form or by_type) and not request.stream.preview

@@ -32,6 +32,7 @@ from gearshift.core.answer import (
     Usage,
     Verdict,
 )
+from gearshift.core.assessed import AssessedAttempt, MendedAttempt
 from gearshift.core.attempt import Attempt
 from gearshift.core.call import PreparedCall
 from gearshift.core.composer import Composer, digest_of
@@ -43,15 +44,17 @@ from gearshift.core.events import AttemptStarted, Completed, Event, Started, Swi
 from gearshift.core.failures import FAILURE_RULES, ProviderFailure
 from gearshift.core.flight import Flights, Horizon
 from gearshift.core.gates import Finding, Judgement
+from gearshift.core.gates.schema import SchemaGate, complaint
 from gearshift.core.observer import Observer
 from gearshift.core.pace import Pacer
 from gearshift.core.plan import machine_time_forecast, not_allowed, token_cost
 from gearshift.core.provider import Provider, WholeProvider
 from gearshift.core.refused import limits_spent
-from gearshift.core.request import ToolCall
+from gearshift.core.request import JsonOutput, ToolCall
 from gearshift.core.reuse import PrefixReuse
 from gearshift.core.schema import DocumentError, canonical_json, parse_document
 from gearshift.core.words import (
+    AttemptCause,
     AttemptOutcome,
     AttemptRole,
     CheckpointPolicy,
@@ -185,6 +188,9 @@ class _Run:
         self._attempts: list[Attempt] = []
         self._candidates: list[Attempt] = []
         self._left: tuple[StageRef, str] | None = None
+        self._kind = AssessedAttempt if call.assessed else Attempt
+        self._mending: tuple[str, str] | None = None
+        """A document that its own stage is to mend, and what to tell it."""
         self._error: RouteError | None = None
         self._completion: Completion | None = None
         self._recorded = False
@@ -323,8 +329,12 @@ class _Run:
         call, composer = self._call, self._composer
         self._course.begun()
         number = len(self._attempts) + 1
+        if self._mending is not None:
+            if step.cause is AttemptCause.RETRY:
+                return self._begin_mending(self._mending, step, permit, number, batch)
+            self._mending = None  # another stage begins anew
         if not self._is_shown:
-            return Attempt(self._runner, call, composer, step, permit, number, "")
+            return self._kind(self._runner, call, composer, step, permit, number, "")
         stage = step.planned.stage
         prefix = ""
         if step.role is AttemptRole.ANSWER:
@@ -339,7 +349,19 @@ class _Run:
             AttemptStarted(number=number, stage=stage.ref, role=step.role, cause=step.cause, detail=step.detail)
         )
         way_up = self._course.may_escalate and not call.request.policy.no_escalation
-        return Attempt(self._runner, call, composer, step, permit, number, prefix, has_way_up=way_up)
+        return self._kind(self._runner, call, composer, step, permit, number, prefix, has_way_up=way_up)
+
+    def _begin_mending(
+        self, mending: tuple[str, str], step: Try, permit: Permit, number: int, batch: list[Event]
+    ) -> Attempt:
+        """Begin the attempt that shows a stage its own document; a retry of that attempt shows it again."""
+        if self._is_shown:
+            self._composer.begin()
+            ref = step.planned.stage.ref
+            batch.append(AttemptStarted(number=number, stage=ref, role=step.role, cause=step.cause, detail=step.detail))
+        attempt = MendedAttempt(self._runner, self._call, self._composer, step, permit, number, "")
+        attempt.document, attempt.complaint = mending
+        return attempt
 
     def _tell(self, attempt: Attempt) -> None:
         """Tell the observers that the call goes upstream now; where one cannot hear it, it does not go."""
@@ -374,7 +396,34 @@ class _Run:
             look = self._course.look_again(now)
             if look is not None:
                 return look
+        if judgement.finding is Finding.HARD and self._call.policy.repair:
+            mend = self._mend(attempt, judgement, now)
+            if mend is not None:
+                return mend
         return self._after_poor(attempt, judgement, now)
+
+    def _mend(self, attempt: Attempt, judgement: Judgement, now: float) -> Try | None:
+        """Give the same stage's chance to mend its document, where nothing else is wrong with the answer and nobody saw it."""
+        output, call = self._call.resolved.output, self._call
+        faults = [each.gate for each in judgement.verdicts if each.result is VerdictResult.FAIL]
+        if not isinstance(output, JsonOutput) or attempt.stopped is not None or attempt.tool_calls:
+            return None
+        if faults != [SchemaGate.name] or self._composer.shows_content or not attempt.final.strip():
+            return None
+        told = complaint(attempt.final, call.schema)
+        if not told:
+            return None
+        stage = attempt.step.planned.stage
+        extra = int((len(attempt.final) + len(told)) / stage.model.characters_per_token)
+        cost = (
+            Decimal(0)
+            if stage.model.self_hosted
+            else token_cost(stage.model, Usage(input_tokens=extra), datetime.now(UTC))
+        )
+        step = self._course.mend("the document does not fit: its stage is told why, once", now, cost)
+        if step is not None:
+            self._mending = attempt.final, told
+        return step
 
     def _after_failure(self, attempt: Attempt, failure: ProviderFailure, now: float) -> Step:
         told = FAILURE_RULES[failure.kind].told

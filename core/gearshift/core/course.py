@@ -70,6 +70,7 @@ class _Place(Struct):
     index: int = 0
     retries: int = 0
     looked_again: bool = False
+    mended: bool = False
 
 
 class Course:
@@ -206,6 +207,26 @@ class Course:
             return None
         place.looked_again = True
         self._above = here.stage.ref.capability
+        return step
+
+    def mend(self, detail: str, now: float, extra_usd: Decimal | None) -> Try | None:
+        """Give the same stage's one chance to mend its document, or None when a cap leaves it none.
+
+        Args:
+            extra_usd: what reading the document and the complaint costs more than the first try; None is unknown.
+
+        """
+        place = self._place
+        if place.mended:
+            return None
+        step = self._try(place.index, AttemptCause.RETRY, detail, now)
+        if isinstance(step, Finish):
+            return None
+        if step.left_usd is not None:
+            expected = step.planned.expected_cost
+            if extra_usd is None or expected is None or expected + extra_usd > step.left_usd:
+                return None
+        place.mended = True
         return step
 
     def begun(self) -> None:

@@ -57,6 +57,7 @@ from gearshift.core.request import EmbedRequest
 from gearshift.core.resolve import Resolved, resolve_embed
 from gearshift.core.spending import Unheld, held, payers_of
 from gearshift.core.tracing import CURRENT
+from gearshift.core.transcript import is_free
 from gearshift.core.validation import validate_embed
 from gearshift.core.words import (
     AttemptCause,
@@ -469,9 +470,9 @@ class _Run:
         stage = step.planned.stage
         cancelled = result is None and failure is None
         usage = NO_USAGE
-        if result is not None:
+        if result is not None and result.usage is not None:
             usage = result.usage
-        elif cancelled:
+        elif failure is None or not is_free(failure):
             tokens = tokens_of(inputs, stage.model, self._runner.estimator)
             usage = Usage(input_tokens=tokens, source=UsageSource.ESTIMATED)
         if stage.model.self_hosted:

@@ -247,7 +247,10 @@ def not_allowed(stage: Stage, sensitivity: Sensitivity, caps: Caps) -> tuple[str
     """Give why a stage may not see the call: clearance or an allow-list."""
     provider = stage.provider
     if provider.clearance < sensitivity:
-        return "clearance", f"{provider.name} is cleared for {provider.clearance.word}, the task is {sensitivity.word}"
+        return "clearance", (
+            f"{provider.name} is cleared for {provider.clearance.word}, the task is {sensitivity.word}: "
+            f"it needs a provider with `clearance: {sensitivity.word}` in the configuration"
+        )
     if sensitivity is Sensitivity.RESTRICTED and not provider.secure:
         return "clearance", f"{provider.name} is reached without TLS over a network, which restricted tasks forbid"
     if caps.allowed_models and stage.model.id not in caps.allowed_models:

@@ -20,8 +20,9 @@ from msgspec import Struct, structs
 from gearshift.core.admission import Admission, AnyBucket
 from gearshift.core.answer import Completion
 from gearshift.core.blueprint import Blueprint, Chain, ChainPolicy, Stage
-from gearshift.core.call import PreparedCall
+from gearshift.core.call import PreparedCall, holds_all
 from gearshift.core.confidence import Gauge
+from gearshift.core.confidence.assessment import ASK, LINE_TOKENS, why_not_asked
 from gearshift.core.config.model import ChainPolicyConfig
 from gearshift.core.errors import ChainExhaustedError, DeadlineError, NoStageError, PromptNotCachedError, invalid
 from gearshift.core.estimate import Estimator, measure
@@ -35,6 +36,7 @@ from gearshift.core.promptcache import PromptCache
 from gearshift.core.request import (
     NO_POLICY,
     JsonOutput,
+    Output,
     Parameters,
     Policy,
     Request,
@@ -43,7 +45,15 @@ from gearshift.core.request import (
     Task,
 )
 from gearshift.core.resolve import Classifier, Resolved, resolve
-from gearshift.core.schema import Schema, SchemaCache, SchemaError, SchemaLimitError
+from gearshift.core.schema import (
+    CheckLimitError,
+    DocumentError,
+    Schema,
+    SchemaCache,
+    SchemaError,
+    SchemaLimitError,
+    parse_document,
+)
 from gearshift.core.spending import Payer, Unheld, held, payers_of
 from gearshift.core.tracing import CURRENT
 from gearshift.core.validation import validate
@@ -118,16 +128,25 @@ class Preparer:
         resolved, policy = decision.resolved, decision.policy
         prompt, prompt_key, notes = self._prompt(request, resolved, began)
         schema = self._schema(resolved) if resolved.output is not None else None
+        if schema is not None and request.output is not None and request.output.examples:
+            _check_examples(schema, request.output)
         if request.tools:
             self._check_tools(request)
         parameters = _parameters(request.parameters, resolved)
         characters, images = measure(request, resolved.output, len(prompt.static) + len(prompt.dynamic))
+        most, not_assessed = parameters.max_tokens, ""
+        if policy.self_assessment:
+            whole = prompt.static + prompt.dynamic
+            not_assessed = why_not_asked(request, resolved.output, whole, held=holds_all(request, resolved))
+            if not not_assessed:
+                characters += len(ASK)
+                most = None if most is None else most + LINE_TOKENS
         caps, experience = decision.caps, self._experience
         if experience is not None and request.messages and request.messages[-1].has_results:
             experience = None  # an open tool loop stays on its model, whatever that costs
         planned = plan(
             resolved,
-            needs_of(request, resolved, characters, images, parameters.max_tokens),
+            needs_of(request, resolved, characters, images, most),
             caps,
             self._estimator,
             partial(self._admission.state_of, now=began),
@@ -148,7 +167,7 @@ class Preparer:
             moved = self._decided(request, structs.replace(resolved, chain=chain), policy)
             elsewhere = plan(
                 moved.resolved,
-                needs_of(request, moved.resolved, characters, images, parameters.max_tokens),
+                needs_of(request, moved.resolved, characters, images, most),
                 caps,
                 self._estimator,
                 partial(self._admission.state_of, now=began),
@@ -197,6 +216,8 @@ class Preparer:
             images=images,
             began=began,
             ends_at=ends_at,
+            assessed=policy.self_assessment and not not_assessed,
+            not_assessed=not_assessed,
         )
 
     def require_stage(self, call: PreparedCall) -> None:
@@ -314,6 +335,20 @@ class Preparer:
         return known
 
 
+def _check_examples(schema: Schema, output: Output) -> None:
+    """Refuse a worked example that shows the model an answer that the gate would reject."""
+    for index, (_, text) in enumerate(output.examples):
+        field = f"call.output.json.examples[{index}].json"
+        try:
+            issues = schema.check(parse_document(text))
+        except DocumentError as error:
+            raise invalid(field, f"is not JSON: {error}") from error
+        except CheckLimitError as error:
+            raise invalid(field, f"cannot be checked: {error}") from error
+        if issues:
+            raise invalid(field, f"does not keep to the schema: {issues[0]}")
+
+
 def buckets_for(resolved: Resolved, admission: Admission, now: float) -> tuple[AnyBucket, ...]:
     """Give the tenant's and the task's buckets, which are reserved together with the account's."""
     tenant = admission.shared_buckets("tenant", resolved.resolution.tenant, resolved.tenant.limits, now)
@@ -407,6 +442,9 @@ def _stricter(policy: ChainPolicy, by: ChainPolicyConfig | Policy, *, second_loo
         if isinstance(by, ChainPolicyConfig) and by.coherence
         else policy.coherence,
         confidence="answer" if isinstance(by, ChainPolicyConfig) and by.confidence == "answer" else policy.confidence,
+        self_assessment=policy.self_assessment
+        and not (isinstance(by, ChainPolicyConfig) and by.self_assessment is False),
+        repair=policy.repair and not (isinstance(by, ChainPolicyConfig) and by.repair is False),
     )
 
 
@@ -440,8 +478,10 @@ def caps_of(asked: Policy, resolved: Resolved, policy: ChainPolicy) -> Caps:
         max_cost_usd=policy.max_cost_usd,
         allowed_models=models,
         allowed_providers=providers,
-        # Answers that are measured by themselves need no log-probabilities of the provider.
-        require_confidence=policy.require_confidence and policy.confidence != "answer",
+        # Answers that are measured by themselves, or by their model's word, need no log-probabilities of the provider.
+        require_confidence=policy.require_confidence
+        and policy.confidence != "answer"
+        and not (policy.self_assessment and not isinstance(resolved.output, JsonOutput)),
     )
 
 

@@ -155,10 +155,10 @@ class EmbedCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbedResult:
-    """Vectors in the order of the inputs, unchecked, and what they used."""
+    """Vectors in the order of the inputs, unchecked, and what they used; None where the provider did not say."""
 
     vectors: tuple[tuple[float, ...], ...]
-    usage: Usage
+    usage: Usage | None
     notes: tuple[str, ...] = ()
 
 

@@ -180,10 +180,11 @@ class Transcript:
             return structs.replace(usage, source=UsageSource.ESTIMATED) if left else usage
         written = sum(map(len, self._texts)) + sum(len(call[2]) for call in self._calls.values())
         if usage is None and not written and not self.reasoning_characters and not self.tokens:
-            free = failure is not None and (
-                not failure.sent or failure.kind in _NEVER_BILLED or (failure.status or 0) >= _ERROR_STATUS
+            return (
+                NO_USAGE
+                if failure is not None and is_free(failure)
+                else Usage(input_tokens=input_estimate, source=UsageSource.ESTIMATED)
             )
-            return NO_USAGE if free else Usage(input_tokens=input_estimate, source=UsageSource.ESTIMATED)
         output = self.tokens
         if not self._is_counted:  # then it is the least that was written
             output = max(output, (written + self.reasoning_characters + 3) // 4)
@@ -199,3 +200,8 @@ class Transcript:
             cache_write_1h_tokens=usage.cache_write_1h_tokens,
             source=UsageSource.COUNTED if self._is_counted and not left else UsageSource.ESTIMATED,
         )
+
+
+def is_free(failure: ProviderFailure) -> bool:
+    """Tell whether a call that failed before anything of its answer came is certainly not billed."""
+    return not failure.sent or failure.kind in _NEVER_BILLED or (failure.status or 0) >= _ERROR_STATUS

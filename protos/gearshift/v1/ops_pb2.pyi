@@ -1072,7 +1072,7 @@ class CostRow(_message.Message):
     overhead_usd: _builtins.str
     """Output only. Cost of attempts whose answer was not served."""
     strongest_usd: _builtins.str
-    """Output only. What the served usage would have cost on the chain's strongest model."""
+    """Output only. What the served usage would have cost on the chain's strongest model; empty is unknown."""
     accepted: _builtins.int
     """Output only. Attempts whose answer was accepted."""
     cancelled: _builtins.int

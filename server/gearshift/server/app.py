@@ -70,7 +70,8 @@ from gearshift.server.web.grpc_web import grpc_web_routes
 from gearshift.server.web.monitoring import monitoring_routes
 from gearshift.server.web.openai.routes import openai_routes
 from gearshift.server.web.pages import page_routes
-from gearshift.server.web.port import http_port, takes_calls
+from gearshift.server.web.port import http_port
+from gearshift.server.web.taking import takes_calls
 from gearshift.server.workers.exposing import whole_exposition
 from gearshift.server.workers.member import Member
 from gearshift.server.workers.ops import TeamOpsService
@@ -393,9 +394,7 @@ async def running_app(
         if config.server.http:
             # Around the gRPC server, so that it shows how that one leaves, and its calls are given their grace as well.
             app.http_port = await stack.enter_async_context(
-                http_port(
-                    config.server, _routes(app, calling, member), app.certificates, reuse_port=member is not None
-                )
+                http_port(config.server, _routes(app, calling, member), app.certificates, reuse_port=member is not None)
             )
         await stack.enter_async_context(_serving(app, config.server, member, calling, methods))
         await stack.enter_async_context(following(*app.followed()))

@@ -325,7 +325,8 @@ def _cost_row(row: CostRow) -> ops_pb2.CostRow:
         unpriced=row.unpriced,
         estimated_usd=money(row.estimated_usd),
         overhead_usd=money(row.overhead_usd),
-        strongest_usd=money(row.strongest_usd),
+        # Where no answer has a known price on a strongest model, the sum says nothing: unknown, never zero.
+        strongest_usd=money(None if row.saved_usd is None else row.strongest_usd),
         accepted=row.accepted,
         cancelled=row.cancelled,
         stopped=row.stopped,

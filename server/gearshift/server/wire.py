@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Generic, TypeVar
 
@@ -25,6 +25,7 @@ from gearshift.core.answer import (
     Usage,
     Verdict,
 )
+from gearshift.core.cascade import cannot_pay
 from gearshift.core.errors import invalid
 from gearshift.core.events import (
     AttemptStarted,
@@ -226,7 +227,8 @@ def explanation_to_wire(explanation: Explanation) -> router_pb2.ExplainResponse:
     """Give the message of an explanation."""
     call = explanation.call
     first = explanation.stages[0] if explanation.stages else None
-    stages = [_planned(planned, explanation) for planned in explanation.stages]
+    unpaid = cannot_pay([(planned.stage, planned.expected_cost) for planned in explanation.stages])
+    stages = [_planned(planned, explanation, unpaid) for planned in explanation.stages]
     stages += [
         router_pb2.ExplainedStage(
             stage=stage_to_wire(skipped.stage),
@@ -250,6 +252,10 @@ def explanation_to_wire(explanation: Explanation) -> router_pb2.ExplainResponse:
         "max_cost_usd": "none" if call.caps.max_cost_usd is None else f"{call.caps.max_cost_usd:f}",
         "order": "adaptive" if call.resolved.chain.adaptive else "written",
     }
+    if policy.self_assessment:
+        words["self_assessment"] = call.assessment
+    if policy.repair:
+        words["repair"] = "once"
     stream = explanation.stream
     return router_pb2.ExplainResponse(
         resolution=resolution_to_wire(explanation.resolution),
@@ -613,12 +619,13 @@ def _cost(cost: Cost) -> answer_pb2.Cost:
     )
 
 
-def _planned(planned: PlannedStage, explanation: Explanation) -> router_pb2.ExplainedStage:
+def _planned(planned: PlannedStage, explanation: Explanation, unpaid: Mapping[int, str]) -> router_pb2.ExplainedStage:
+    told = unpaid.get(planned.stage.ref.position)
     return router_pb2.ExplainedStage(
         stage=stage_to_wire(planned.stage.ref),
         expected_cost_usd=money(planned.expected_cost),
         planned=True,
-        detail=f"about {planned.input_tokens} tokens in, {planned.output_tokens} out",
+        detail=f"about {planned.input_tokens} tokens in, {planned.output_tokens} out{f'; {told}' if told else ''}",
         breaker=_breaker(explanation, planned.stage.ref),
         weighed=_weighed(explanation, planned.stage.ref),
     )

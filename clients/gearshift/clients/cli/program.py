@@ -82,7 +82,10 @@ def new_parser(words: Sequence[str], *, everything: bool = False) -> argparse.Ar
 
 def _run(words: list[str]) -> int:
     parser = new_parser(words)
-    arguments = parser.parse_args(words)
+    arguments, unknown = parser.parse_known_args(words)
+    if unknown:
+        whose = f"gearshift {arguments.command}" if arguments.command else "gearshift"
+        raise UsageError(f"not known here: {' '.join(unknown)}; see: {whose} --help")
     if arguments.version and not arguments.command:
         words, parser = ["version"], new_parser(["version"])
         arguments = parser.parse_args(words)

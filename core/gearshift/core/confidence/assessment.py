@@ -24,14 +24,17 @@ LINE_TOKENS: Final = 16
 """What the line takes at most; a limit on the output is raised by so much."""
 NOT_SAID: Final = -1.0
 """Stands for the word of a model that was asked and did not say, or not in the right form."""
+RELEASED: Final = "the stream is released before its end"
+"""The last reason to be given: whole answers to the same call are assessed."""
+_MOST_PASSES: Final = 8
 _OPENING: Final = "[[sure"
 
 _SAID = re.compile(r"\[\[\s{0,4}sure\s{0,4}:\s{0,4}(\d{1,3})\s{0,4}%?\s{0,4}\]\]", re.IGNORECASE)
-_AROUND = "*_`.\" \t\r\n"
+_AROUND = '*_`." \t\r\n'
 _MARK = re.compile(
     r"[*_`]{0,3}(?:"
-    # In double brackets: anything up to the closing ones, or to the line's end where they lack.
-    r"\[\[\s{0,4}sure\b[^\]\n]{0,60}\]{0,2}"
+    # In double brackets: anything up to the closing ones; where they lack, what could be a number.
+    r"\[\[\s{0,4}sure\b(?:[^\]\n]{0,60}\]{1,2}|[ \t:=]{0,6}\d{0,3}\s{0,2}%?)"
     # In single ones: only with a number.
     r"|\[\s{0,4}sure\s{0,4}[:=]\s{0,4}\d{1,3}\s{0,4}%?\s{0,4}\]"
     # In none: a last line of its own.
@@ -59,21 +62,42 @@ class Assessed(Struct, frozen=True, kw_only=True):
 
 def assessed(text: str) -> Assessed:
     """Take the mark out of what a model wrote."""
-    ended = text.rstrip()
-    pieces: list[str] = []
-    stated = NOT_SAID
-    done = 0
-    for match in _MARK.finditer(ended):
-        pieces.append(ended[done : match.start()])
-        done = match.end()
-        said = _SAID.fullmatch(match[0].strip(_AROUND))
-        at_end = not ended[done:].strip(_AROUND)
-        stated = int(said[1]) / 100 if said is not None and at_end and int(said[1]) <= 100 else NOT_SAID
+    whole, stated, done = _without(text)
     if not done:
         return Assessed(text=text, stated=NOT_SAID, is_marked=False)
+    for _ in range(_MOST_PASSES):  # behind a mark that is taken out another may show
+        whole, _, done = _without(whole)
+        if not done:
+            break
+    return Assessed(text=whole, stated=stated, is_marked=True)
+
+
+def _without(text: str) -> tuple[str, float, bool]:
+    """Give the text without the marks that are seen at once, what the last of them says, and whether there was one."""
+    ended = text.rstrip()
+    kept: list[str] = []
+    stated, done = NOT_SAID, 0
+    for match in _MARK.finditer(ended):
+        _keep(kept, ended[done : match.start()].rstrip(" \t"))
+        done = match.end()
+        said = _SAID.fullmatch(match[0].strip(_AROUND))
+        is_last = not ended[done:].strip(_AROUND)
+        stated = int(said[1]) / 100 if said is not None and is_last and int(said[1]) <= 100 else NOT_SAID
+    if not done:
+        return text, NOT_SAID, False
     rest = ended[done:]
-    whole = "".join(each.rstrip(" \t") if each.endswith((" ", "\t")) else each for each in pieces) + rest
-    return Assessed(text=whole if rest.strip() else whole.rstrip(), stated=stated, is_marked=True)
+    _keep(kept, rest)
+    whole = "".join(kept)
+    return (whole if rest.strip() else whole.rstrip()), stated, True
+
+
+def _keep(kept: list[str], piece: str) -> None:
+    """Add a piece; what stood on both sides of a mark stays apart, so that it makes no other."""
+    if not piece:
+        return
+    if kept and not kept[-1][-1].isspace() and not piece[0].isspace():
+        kept.append(" ")
+    kept.append(piece)
 
 
 def why_not_asked(request: Request, output: Output | None, prompt: str, *, held: bool) -> str:
@@ -89,20 +113,16 @@ def why_not_asked(request: Request, output: Output | None, prompt: str, *, held:
         return "a document is asked for"
     if request.tools:
         return "there are tools"
-    if not held:
-        return "the stream is released before its end"
     if request.parameters.stop:
         return "a stop sequence could cut the line off"
     if _OPENING in prompt or any(_speaks_of_it(message) for message in request.messages):
         return "the prompt speaks of such marks itself"
-    return ""
+    return "" if held else RELEASED
 
 
 def is_told_otherwise(output: Output | None, features: frozenset[Feature]) -> bool:
     """Tell whether a model's label is scored, or held to its form, so that it has nothing to add in words."""
-    return isinstance(output, LabelOutput) and bool(
-        features & {Feature.LABELS, Feature.LOGPROBS, Feature.JSON_SCHEMA}
-    )
+    return isinstance(output, LabelOutput) and bool(features & {Feature.LABELS, Feature.LOGPROBS, Feature.JSON_SCHEMA})
 
 
 def _speaks_of_it(message: Message) -> bool:

@@ -7,7 +7,7 @@ Rules: pure; no clock. What is kept for each model and task type is a line throu
 fitted to outcomes by the most probable line under a normal prior around the level above: the task type's line around the
 model's, the model's around what was measured of it before (or of models at large). So with no outcomes the prior holds, with
 few it moves little, and with hundreds it is what the outcomes say; `Sureness.outcomes` tells how many there were. Log-probabilities and
-agreement have a prior of their own: that their score is right as it stands.
+agreement have a prior of their own: that their score is right as it stands; a model's own word another: that it says little.
 """
 
 from __future__ import annotations

@@ -79,7 +79,11 @@ class Gauge:
             1
         ] < LEAST_OUTCOMES:
             return None
-        return self.calibration.sureness(model, task_type, ANSWER, self._model.score(prompt, answer))
+        return self.calibration.sureness(model, task_type, ANSWER, self.score(prompt, answer))
+
+    def score(self, prompt: str, answer: str) -> float:
+        """Give what an answer by itself shows, before calibration: what is kept to learn from while it says nothing yet."""
+        return self._model.score(prompt, answer)
 
 
 def measures_answers(blueprint: Blueprint) -> bool:

@@ -2,7 +2,8 @@
 
 Rules: a label's confidence is its scored probability, or the product of its tokens' probabilities; a document's is the
 geometric mean over the tokens that carry values. The probability of a wording says little about its truth, so free text is
-measured only where a gauge reads the answer itself (`confidence: answer`), which also calibrates what log-probabilities say. No measure is UNMEASURED, never a guess.
+measured only where a gauge reads the answer itself (`confidence: answer`), which also calibrates what log-probabilities say, or where the model was asked
+for its own word (`self_assessment`). No measure is UNMEASURED, never a guess; the score is kept all the same, so that outcomes teach what it is worth.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from msgspec import structs
+
 from gearshift.core.answer import Verdict
-from gearshift.core.confidence import Gauge, Sureness
+from gearshift.core.confidence import ANSWER, Gauge, Sureness
 from gearshift.core.gates.base import Candidate
 from gearshift.core.provider import TokenLogprob
 from gearshift.core.words import VerdictResult
@@ -21,24 +24,34 @@ _STRUCTURE = frozenset(' \t\r\n{}[]:,"')
 _UNMEASURED = Verdict(
     gate="confidence", result=VerdictResult.UNMEASURED, reason="no_measure", detail="nothing to measure it by"
 )
+_NOT_SAID = Verdict(
+    gate="confidence",
+    result=VerdictResult.UNMEASURED,
+    reason="not_said",
+    detail="the model was asked how sure it is, and did not say so in the form asked for",
+)
 
 
 class ConfidenceGate:
-    """Judges by log-probabilities.
+    """Judges by log-probabilities, by the answer, by its model's own word.
 
     Args:
         minimum: accepted from here on (`min_confidence`).
         threshold: poor below this (`escalation_threshold`).
         gauge: measures answers by themselves, and calibrates; None leaves log-probabilities as they stand.
+        of_words: calibrates what models that were asked say of their answers; None where none is asked.
 
     """
 
     name = "confidence"
 
-    def __init__(self, minimum: float, threshold: float, gauge: Gauge | None = None) -> None:
+    def __init__(
+        self, minimum: float, threshold: float, gauge: Gauge | None = None, of_words: Gauge | None = None
+    ) -> None:
         self._minimum = minimum
         self._threshold = threshold
         self._gauge = gauge
+        self._of_words = of_words
 
     def judge(self, candidate: Candidate) -> Verdict | None:
         """Judge a complete answer."""
@@ -46,9 +59,12 @@ class ConfidenceGate:
         found: Sureness | None = None
         if self._gauge is not None:
             found = _gauged(self._gauge, candidate, confidence)
+        if self._of_words is not None and confidence is None and candidate.stated is not None and candidate.stated >= 0:
+            found = self._of_words.of_word(candidate.model, candidate.task_type.word, candidate.stated, found)
+        if self._gauge is not None or found is not None:
             confidence = None if found is None else found.confidence
         if confidence is None:
-            return _UNMEASURED
+            return self._unmeasured(candidate)
         if confidence >= self._minimum:
             result, reason = VerdictResult.PASS, ""
         elif confidence >= self._threshold:
@@ -63,6 +79,12 @@ class ConfidenceGate:
             detail=f"{confidence:.3f}, accepted from {self._minimum:g}, escalated below {self._threshold:g}{_told(found)}",
             measured=None if found is None else (found.measure, found.score),
         )
+
+    def _unmeasured(self, candidate: Candidate) -> Verdict:
+        verdict = _UNMEASURED if candidate.stated is None else _NOT_SAID
+        if self._gauge is None or candidate.asked is None or not candidate.text:
+            return verdict
+        return structs.replace(verdict, measured=(ANSWER, self._gauge.score(candidate.asked.text, candidate.text)))
 
 
 def _gauged(gauge: Gauge, candidate: Candidate, probability: float | None) -> Sureness | None:

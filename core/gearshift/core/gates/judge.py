@@ -108,10 +108,12 @@ class Judge:
         """The longest silence within a stream, seconds; 0 leaves it to the provider's timeouts."""
         self._windows = windows
         self._own_watched = [gate for gate in own if isinstance(gate, WatchingGate)]
-        self.measures_answers = policy.confidence == "answer"
+        self.measures_answers = policy.confidence == "answer" or policy.self_assessment
         """Whether the gates want to know the model, and what was asked whatever the form of the answer."""
         self._gauge = used = (gauge or Gauge(shipped())) if self.measures_answers else None
-        gates += [*own, ConfidenceGate(policy.min_confidence, policy.escalation_threshold, used)]
+        of_answers = used if policy.confidence == "answer" else None
+        of_words = used if policy.self_assessment else None
+        gates += [*own, ConfidenceGate(policy.min_confidence, policy.escalation_threshold, of_answers, of_words)]
         self._gates = gates
         self._of_text = [gate for gate in gates if not isinstance(gate, LabelsGate | SchemaGate)]
         """Those that have something to say about free text."""

@@ -5,9 +5,30 @@ Rules: the one validator of core/schema judges; a tool call's arguments must be 
 
 from __future__ import annotations
 
+from typing import Final
+
 from gearshift.core.answer import Verdict
 from gearshift.core.gates.base import Candidate, failed, passed
-from gearshift.core.schema import CheckLimitError, DocumentError, parse_document
+from gearshift.core.schema import CheckLimitError, DocumentError, Schema, parse_document
+
+_MEND: Final = "Write the whole document again, corrected, and nothing else."
+
+
+_MOST_ISSUES: Final = 4
+
+
+def complaint(text: str, schema: Schema | None) -> str:
+    """Give what to tell a model whose document is wrong, so that it can mend it; empty when nothing is, or nothing can be told."""
+    try:
+        issues = schema.check(parse_document(text)) if schema is not None else []
+    except DocumentError as error:
+        return f"This cannot be read: {error}. {_MEND}"
+    except CheckLimitError:
+        return ""
+    if not issues:
+        return ""
+    told = "; ".join(map(str, issues[:_MOST_ISSUES]))
+    return f"This does not fit the schema: {told}. {_MEND}"
 
 
 class SchemaGate:

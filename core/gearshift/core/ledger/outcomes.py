@@ -86,18 +86,18 @@ def measured(judged: Iterable[JudgedAttempt]) -> Iterator[Outcome]:
 
 def confidence_of(judged: JudgedAttempt) -> float | None:
     """Give the confidence that an attempt had, after a second look where there was one; None when it was not measured."""
-    found = _measures(judged.verdicts)
-    return found[-1][2] if found else None
+    found = [confidence for _, _, confidence in _measures(judged.verdicts) if confidence is not None]
+    return found[-1] if found else None
 
 
-def _measures(verdicts: str) -> list[tuple[str, float, float]]:
-    """Give measure, score and confidence of each verdict that has them, in order."""
-    found: list[tuple[str, float, float]] = []
+def _measures(verdicts: str) -> list[tuple[str, float, float | None]]:
+    """Give measure, score and confidence of each verdict that has a score, in order; one that says nothing yet has no confidence."""
+    found: list[tuple[str, float, float | None]] = []
     for verdict in verdicts.split(" "):
         parts = verdict.split(":")
         if len(parts) == 4 and parts[0] in _GATES:
             measure, _, score = parts[3].partition("=")
             with suppress(ValueError):
                 if measure in _MEASURES:
-                    found.append((measure, float(score), float(parts[2])))
+                    found.append((measure, float(score), float(parts[2]) if parts[2] else None))
     return found

@@ -133,11 +133,15 @@ def verdicts_text(verdicts: Iterable[Verdict]) -> str:
     return " ".join(
         [
             f"{each.gate}:{each.result.word}"
-            if each.confidence is None
-            else f"{each.gate}:{each.result.word}:{each.confidence:.3f}{_measured(each)}"
+            if each.confidence is None and each.measured is None
+            else f"{each.gate}:{each.result.word}:{_share(each.confidence)}{_measured(each)}"
             for each in verdicts
         ]
     )
+
+
+def _share(confidence: float | None) -> str:
+    return "" if confidence is None else f"{confidence:.3f}"
 
 
 def _measured(verdict: Verdict) -> str:

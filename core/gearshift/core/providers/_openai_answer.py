@@ -233,8 +233,8 @@ class AnswerFold:
             parts.append(fragment)
 
 
-def vectors(body: bytes, count: int) -> tuple[tuple[tuple[float, ...], ...], Usage]:
-    """Read an answer of vectors, in the order of the inputs.
+def vectors(body: bytes, count: int) -> tuple[tuple[tuple[float, ...], ...], Usage | None]:
+    """Read an answer of vectors, in the order of the inputs, and what they used, None where it does not say.
 
     Raises:
         ProviderFailure: EMPTY, or MALFORMED when it cannot be read or has not one vector for each input.
@@ -252,7 +252,7 @@ def vectors(body: bytes, count: int) -> tuple[tuple[tuple[float, ...], ...], Usa
         raise malformed("the answer does not have one vector for each input")
     usage = answer.usage or WireUsage()
     tokens = usage.prompt_tokens if usage.prompt_tokens is not None else usage.total_tokens
-    return tuple(placed[at] for at in range(count)), Usage(input_tokens=tokens or 0)
+    return tuple(placed[at] for at in range(count)), None if tokens is None else Usage(input_tokens=tokens)
 
 
 def kind_of_error(status: int, body: bytes) -> FailureKind:

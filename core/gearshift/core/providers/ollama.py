@@ -141,8 +141,9 @@ class OllamaProvider:
             raise malformed("the answer is not the JSON that it should be") from error
         if embedded.embeddings is None:
             raise malformed("the answer has no embeddings")
+        tokens = embedded.prompt_eval_count
         return EmbedResult(
-            vectors=tuple(embedded.embeddings), usage=Usage(input_tokens=embedded.prompt_eval_count or 0)
+            vectors=tuple(embedded.embeddings), usage=None if tokens is None else Usage(input_tokens=tokens)
         )
 
     async def aclose(self) -> None:

@@ -169,7 +169,9 @@ class RedisCacheStore:
         ]
         dropped = await self._drop(keys)
         if not is_whole or dropped is None:
-            raise CacheStoreError("the shared cache could not be purged, since its store is away: purge again when it is back")
+            raise CacheStoreError(
+                "the shared cache could not be purged, since its store is away: purge again when it is back"
+            )
         return dropped
 
     def retire(self, current: Collection[str]) -> None:
@@ -195,9 +197,9 @@ class RedisCacheStore:
         """
         listed: dict[str, CacheInfo] = {}  # a scan may give an entry twice
         gone: list[str] = []
-        cursor: object = 0
+        cursor = 0
         while reply := await self.run([(_LIST, self._keys[:1], (cursor, _PAGE))]):
-            cursor, rows = reply[0]
+            cursor, rows = int(reply[0][0]), reply[0][1]
             for row in rows:
                 key = row[0].decode()
                 if len(row) == 1:
@@ -213,7 +215,7 @@ class RedisCacheStore:
                     expires_at=now + row[7] / 1000,
                     hits=row[5],
                 )
-            if int(cursor) == 0:
+            if cursor == 0:
                 break
         await self._drop(gone)
         return sorted(listed.values(), key=lambda info: -info.hits), bool(reply)

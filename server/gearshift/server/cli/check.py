@@ -9,7 +9,7 @@ import sys
 from gearshift.core.blueprint import Blueprint, Chain
 from gearshift.core.errors import RouteError
 from gearshift.server.cli.configured import configured
-from gearshift.server.cli.paying import losing_cascades
+from gearshift.server.cli.paying import hopeless_cascades, losing_cascades
 from gearshift.server.cli.serve import add_config_arguments, failed
 from gearshift.server.wire import money
 
@@ -58,7 +58,7 @@ class CheckCommand:
         for task in blueprint.tasks.values():
             sensitivity = task.sensitivity.word if task.sensitivity is not None else "internal"
             print(f"task {task.id}: {task.type.word}, {sensitivity}, chain {task.chain.name}")
-        for warning in (*blueprint.warnings, *losing_cascades(blueprint)):
+        for warning in (*blueprint.warnings, *hopeless_cascades(blueprint), *losing_cascades(blueprint)):
             print(f"warning: {warning}", file=sys.stderr)
         return 0
 
@@ -101,5 +101,5 @@ def _document(blueprint: Blueprint, source: str) -> dict[str, object]:
         },
         "tasks": {task.id: {"type": task.type.word, "chain": task.chain.name} for task in blueprint.tasks.values()},
         "max_cost_usd": money(blueprint.config.defaults.max_cost_usd),
-        "warnings": [*blueprint.warnings, *losing_cascades(blueprint)],
+        "warnings": [*blueprint.warnings, *hopeless_cascades(blueprint), *losing_cascades(blueprint)],
     }

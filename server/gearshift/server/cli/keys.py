@@ -55,7 +55,7 @@ class KeysCommand:
 
     def configure(self, parser: argparse.ArgumentParser) -> None:
         """Add the arguments."""
-        actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+        actions = parser.add_subparsers(dest="action", required=True, metavar="create|list|revoke")
         create = actions.add_parser("create", help="make a key, and print it once")
         create.add_argument("--tenant", default=DEFAULT_TENANT, help="whose calls it makes (default)")
         create.add_argument("--role", choices=["caller", "ops"], default="caller", help="ops may manage the service")

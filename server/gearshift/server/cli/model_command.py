@@ -39,7 +39,7 @@ class ModelsCommand:
 
     def configure(self, parser: argparse.ArgumentParser) -> None:
         """Add the arguments."""
-        actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+        actions = parser.add_subparsers(dest="action", required=True, metavar="list|describe|count|pull|check")
         listing = actions.add_parser("list", help="what providers offer")
         listing.add_argument("provider", nargs="?", default="", help="only this provider of the configuration")
         describe = actions.add_parser("describe", help="one model")

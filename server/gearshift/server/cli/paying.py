@@ -1,4 +1,4 @@
-"""Cascades that do not pay, by what the ledger has measured.
+"""Cascades that do not pay, by what the ledger has measured, and those that cannot, by their prices.
 
 Rules: reads, never writes or migrates; what cannot be read gives no warning. A stage pays while a try costs less than what its accepted answers
 save of the stage after it; stages with fewer than `LEAST` answers are not judged.
@@ -7,10 +7,12 @@ save of the stage after it; stages with fewer than `LEAST` answers are not judge
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
 
 from gearshift.core.blueprint import Blueprint
+from gearshift.core.cascade import hopeless_stages
 from gearshift.core.confidence.tuning import pays
 from gearshift.core.errors import LedgerError
 from gearshift.core.ledger.opening import configured_store
@@ -55,6 +57,18 @@ def losing_cascades(blueprint: Blueprint) -> list[str]:
                     f"by {after.ref.model}; leave it out, or set `order: adaptive`"
                 )
     return told
+
+
+def hopeless_cascades(blueprint: Blueprint) -> list[str]:
+    """Say which stages can save nothing by their prices alone, a sentence each."""
+    now = datetime.now(UTC)
+    return [
+        f"chain `{chain.name}`: stage {stage.ref.position} ({stage.ref.model}) {told[stage.ref.position]}; put that first, or leave this out"
+        for chain in blueprint.chains.values()
+        if (told := hopeless_stages(chain, now))
+        for stage in chain.stages
+        if stage.ref.position in told
+    ]
 
 
 def _judged(here: CostRow, there: CostRow) -> str:

@@ -31,7 +31,7 @@ from gearshift.server.cli.configured import CONFIG_VARIABLE, DEFAULT_FILE, Confi
 from gearshift.server.logs import configure_logs
 from gearshift.server.version import service_version
 from gearshift.server.watching import watch_file
-from gearshift.server.web.port import takes_calls
+from gearshift.server.web.taking import takes_calls
 
 if TYPE_CHECKING:
     from gearshift.server.app import App
@@ -114,18 +114,19 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _port(text: str) -> int:
     """Read a port, 0 to 65535."""
-    number = int(text)
-    if not 0 <= number <= _LAST_PORT:
-        raise ValueError(text)
-    return number
+    return _whole(text, 0, _LAST_PORT)
 
 
 def _workers(text: str) -> int:
     """Read a number of workers, 1 to 256."""
-    number = int(text)
-    if not 1 <= number <= _MOST_WORKERS:
-        raise ValueError(text)
-    return number
+    return _whole(text, 1, _MOST_WORKERS)
+
+
+def _whole(text: str, least: int, most: int) -> int:
+    """Read a whole number in a range, or say which it must be in."""
+    if not text.isdecimal() or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"must be a whole number from {least} to {most}, not {text!r}")
+    return int(text)
 
 
 def asked_of(arguments: argparse.Namespace) -> Callable[[Config], Config]:

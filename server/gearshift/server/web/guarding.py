@@ -55,7 +55,6 @@ def guarded(hosts: tuple[str, ...], origins: Collection[str] = frozenset()) -> M
         hosts: names that `Host` may have besides localhost and addresses.
         origins: other sites whose pages may call, such as `https://chat.example.com`.
     """
-
     names = tuple(name.lower() for name in hosts)
 
     @web.middleware

@@ -20,12 +20,6 @@ _LAST_S = 1.0
 """How long a response may still take when the service has stopped; calls had their grace before."""
 
 
-def takes_calls(config: ServerConfig) -> bool:
-    """Tell whether the HTTP port serves more than metrics and health."""
-    asks_for_certificates = config.tls is not None and bool(config.tls.client_ca)
-    return config.http_calls and (config.http_tls or not asks_for_certificates)
-
-
 @asynccontextmanager
 async def http_port(
     config: ServerConfig,

@@ -52,6 +52,7 @@ TOLD: Mapping[type[errors.RouteError], Told] = {
     errors.AccessError: Told(status=401, type=_INVALID, code="invalid_api_key"),
     errors.ForbiddenError: Told(status=403, type="permission_error", code="forbidden"),
     errors.LedgerError: Told(status=503, type=_OURS, code="ledger"),
+    errors.CacheStoreError: Told(status=503, type=_OURS, code="cache_store"),
     errors.ConfigError: Told(status=500, type=_OURS, code="config"),
     errors.EmbeddedModelError: Told(status=503, type=_OURS, code="embedded_model"),
     errors.RouteError: Told(status=500, type=_OURS, code="route_error"),

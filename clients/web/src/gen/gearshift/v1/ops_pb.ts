@@ -1201,7 +1201,7 @@ export type CostRow = Message<"gearshift.v1.CostRow"> & {
   overheadUsd: string;
 
   /**
-   * Output only. What the served usage would have cost on the chain's strongest model.
+   * Output only. What the served usage would have cost on the chain's strongest model; empty is unknown.
    *
    * @generated from field: string strongest_usd = 11;
    */
