@@ -364,7 +364,9 @@ def heeded_interrupts() -> Generator[None]:
 async def test_ctrl_c_ends_a_trail_that_is_followed_as_interrupted(heeded_interrupts: None) -> None:
     async with running_fake_router() as (router, address):
         with anyio.fail_after(20):
-            async with await anyio.open_process(_process("trail", "--follow", "--target", address), stderr=None) as process:
+            async with await anyio.open_process(
+                _process("trail", "--follow", "--target", address), stderr=None
+            ) as process:
                 assert process.stdout is not None
                 line = (await process.stdout.receive()).decode()
                 process.send_signal(signal.SIGINT)

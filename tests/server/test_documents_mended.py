@@ -139,3 +139,12 @@ async def test_a_document_that_was_cut_off_is_not_sent_back() -> None:
     providers = two(says('{"name": "Bo', finish=FinishReason.LENGTH))
     async with running_server(of_stages(*PLAN, chain_policy=mending()), providers=providers) as server:
         assert stages_of((await server.route(call())).answer) == ["m0", "m1"]
+
+
+@pytest.mark.parametrize(("tenant", "said"), [("repair: false", None), ("repair: true", "once"), ("", "once")])
+async def test_a_tenant_may_only_forbid_it(tenant: str, said: str | None) -> None:
+    text = one_openai("http://127.0.0.1:9").replace("  extract:\n", "  extract:\n    policy: {repair: true}\n")
+    text += f"\naccess: {{tenants: {{default: {{policy: {{{tenant}}}}}}}}}\n"
+    async with running_server(text) as server:
+        explained = await server.router.Explain(router_pb2.ExplainRequest(call=call()))
+    assert explained.policy.get("repair") == said
