@@ -66,9 +66,18 @@ go-generate: $(STAMP) ## Regenerate the contract's Go code for clients/go
 go: go-generate ## Generate, vet, lint and test the Go client (Go 1.26 or newer)
 	cd clients/go && go vet ./... && go tool -modfile=tools.mod staticcheck -checks=all ./... && go test ./...
 
+.PHONY: web
+web: $(STAMP) ## Regenerate the TypeScript client and the bundle that the service ships (Node 20 or newer)
+	cd clients/web && npm ci --ignore-scripts && npm run generate && npm run bundle
+
+.PHONY: check-web
+check-web: $(STAMP) ## Types, linter and freshness of the TypeScript client
+	cd clients/web && npm ci --ignore-scripts && npm run build && npm run bundle -- --only-here && npm run lint && npm run check
+
 .PHONY: pages
 pages: ## Bundle the pages that the service shows (Node 20 or newer)
-	cd server/pages && npm ci --no-fund --no-audit && npm run lint && npm run bundle
+	cd clients/web && npm ci --ignore-scripts
+	cd server/pages && npm ci --ignore-scripts && npm run lint && npm run bundle
 
 .PHONY: format
 format: $(STAMP) ## Format the code and the contract
@@ -122,6 +131,10 @@ conformance: $(STAMP) ## Write the conformance files anew (the recorded streams:
 .PHONY: bench
 bench: $(STAMP) ## Measure speed and size against a bare echo and a featureless gateway (minutes)
 	$(BIN)/python -m bench.speed
+
+.PHONY: bench-web
+bench-web: $(STAMP) ## Measure the browser's way in: what gRPC-Web adds, 200 browsers at once (a minute)
+	$(BIN)/python -m bench.web --page
 
 .PHONY: article-claims
 article-claims: $(STAMP) ## Replay recorded answers, write docs/article-claims.md and its pictures (13 minutes)

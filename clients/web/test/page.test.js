@@ -1,11 +1,10 @@
 /** The example page with the bundle, in a real browser: on this machine's own origin, and on one without WebCrypto. */
 import assert from "node:assert/strict";
-import { execFile, spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { promisify } from "node:util";
 
 import { digest } from "@gearshift/client";
 
@@ -30,8 +29,15 @@ test("a page shows the text, what was taken back, and the cost", { timeout: 60_0
     return;
   }
   const [type, page] = file("examples/page.html", "text/html");
-  const asks = Buffer.from(page.toString().replace("</script>", 'at("ask").click();</script>'));
+  // The page asks by itself, and tells what it shows once its button for stopping is off again.
+  const asks = Buffer.from(page.toString().replace("</script>", `
+    await at("ask").onclick();
+    const shown = ["who", "taken", "text"].map((id) => at(id).textContent);
+    await fetch("/shown?" + encodeURIComponent(JSON.stringify(shown)));
+    </script>`));
   const pages = new Map([["/", [type, asks]], ["/gearshift.js", file("dist/gearshift.js", "text/javascript")]]);
+  /** @type {(shown: unknown) => void} */
+  let tell = () => {};
   const profile = mkdtempSync(join(tmpdir(), "gearshift-web-"));
   try {
     await playing(
@@ -45,14 +51,33 @@ test("a page shows the text, what was taken back, and the cost", { timeout: 60_0
       async ({ baseUrl }) => {
         for (const host of ["127.0.0.1", OTHER]) {
           const address = baseUrl.replace("127.0.0.1", host);
-          const options = ["--headless", "--no-sandbox", "--disable-gpu", `--user-data-dir=${profile}`,
-            "--virtual-time-budget=5000", `--host-resolver-rules=MAP ${OTHER} 127.0.0.1`];
-          const { stdout } = await promisify(execFile)(BROWSER, [...options, "--dump-dom", address], { timeout: 25_000 });
-          assert.match(stdout, /<p id="who">large 0\.02<\/p>\s*<p><del id="taken">bad<\/del> <span id="text">good é<\/span>/);
+          const options = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", `--user-data-dir=${profile}`,
+            `--host-resolver-rules=MAP ${OTHER} 127.0.0.1`];
+          const shown = new Promise((resolve) => {
+            tell = resolve;
+          });
+          const browser = spawn(BROWSER, [...options, address], { stdio: "ignore", detached: true });
+          const ended = new Promise((resolve) => browser.once("close", resolve));
+          try {
+            assert.deepEqual(await Promise.race([shown, ended]), ["large 0.02", "bad", "good é"], host);
+          } finally {
+            // With its children, which are its group.
+            if (browser.pid !== undefined && browser.exitCode === null) {
+              process.kill(-browser.pid, "SIGKILL");
+            }
+            await ended;
+          }
         }
       },
       {},
-      pages,
+      {
+        get: (path) => {
+          if (path.startsWith("/shown?")) {
+            tell(JSON.parse(decodeURIComponent(path.slice(7))));
+          }
+          return pages.get(path);
+        },
+      },
     );
   } finally {
     rmSync(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });

@@ -21,7 +21,7 @@ import { OpsService, RouterService, createClient } from "@gearshift/client";
 /**
  * @param {RouterScripts} router
  * @param {OpsScripts} [ops]
- * @param {Map<string, any[]>} [pages] content type and bytes, by path
+ * @param {Pick<Map<string, any[]>, "get">} [pages] content type and bytes, by path
  */
 export async function play(router, ops = {}, pages = new Map()) {
   const adapter = connectNodeAdapter({
@@ -71,7 +71,7 @@ export async function play(router, ops = {}, pages = new Map()) {
  * @param {RouterScripts} router
  * @param {(player: Awaited<ReturnType<typeof play>>) => Promise<void>} run
  * @param {OpsScripts} [ops]
- * @param {Map<string, any[]>} [pages]
+ * @param {Pick<Map<string, any[]>, "get">} [pages]
  */
 export async function playing(router, run, ops, pages) {
   const player = await play(router, ops, pages);
