@@ -200,7 +200,9 @@ def read_completion(answer: Mapping[str, Any]) -> Chunk:
 
 
 def read_embeddings(answer: Mapping[str, Any], count: int) -> tuple[tuple[tuple[float, ...], ...], Usage]:
-    return read_vectors(json.dumps(answer).encode(), count)
+    vectors, usage = read_vectors(json.dumps(answer).encode(), count)
+    assert usage is not None
+    return vectors, usage
 
 
 async def tokens(post: Post, text: str, *, begin: bool = True) -> list[int]:

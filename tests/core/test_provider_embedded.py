@@ -312,7 +312,7 @@ async def test_vectors_tell_paraphrases_from_the_rest(model: EmbeddedModel) -> N
     vectors = result.vectors
     assert {len(vector) for vector in vectors} == set(entry().dimensions)
     assert all(math.hypot(*vector) == pytest.approx(1.0) for vector in vectors)
-    assert result.usage.input_tokens > 30 * 6
+    assert result.usage is not None and result.usage.input_tokens > 30 * 6
 
     def likeness(one: Sequence[float], other: Sequence[float]) -> float:
         return sum(a * b for a, b in zip(one, other, strict=True))

@@ -467,7 +467,7 @@ async def test_ollama_embeddings_are_the_same_for_both() -> None:
         ours = await OllamaProvider(http).embed(call)
         theirs = await client.embed(model="qwen3", input=["a", "b"], truncate=False, dimensions=2)
     assert [list(vector) for vector in ours.vectors] == [list(vector) for vector in theirs.embeddings]
-    assert ours.usage.input_tokens == theirs.prompt_eval_count
+    assert ours.usage is not None and ours.usage.input_tokens == theirs.prompt_eval_count
     assert_agree(server.requests[0].json, server.requests[1].json, common={"model", "input", "truncate", "dimensions"})
 
 

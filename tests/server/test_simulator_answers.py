@@ -167,7 +167,7 @@ async def test_same_text_has_the_same_vector_and_like_texts_near_ones() -> None:
             assert len(first) == length
             assert first == same
             assert near(first, like) > near(first, other)
-            assert result.usage.input_tokens == 16
+            assert result.usage is not None and result.usage.input_tokens == 16
 
 
 async def test_model_that_the_plan_lacks_is_not_found() -> None:
