@@ -32,6 +32,8 @@ const (
 	ErrChainExhausted ErrReason = "CHAIN_EXHAUSTED"
 	// ErrLedger: the service's ledger is away.
 	ErrLedger ErrReason = "LEDGER"
+	// ErrCacheStore: the service's shared caches are away, so that a purge or a deletion did not reach all of them.
+	ErrCacheStore ErrReason = "CACHE_STORE"
 	// ErrEmbeddedModel: the service's own model is away.
 	ErrEmbeddedModel ErrReason = "EMBEDDED_MODEL"
 	// ErrNotAccepted: nothing passed the gates, and RequireValid was asked for.

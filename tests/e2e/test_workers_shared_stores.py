@@ -152,6 +152,32 @@ async def test_answer_that_one_worker_keeps_is_found_and_purged_on_the_other(
         assert (await rows(database, "answers"))[:2] == (2, 2)
 
 
+async def test_prompt_that_one_worker_keeps_is_known_listed_and_deleted_on_the_other(
+    tmp_path: Path, database: PostgresServer
+) -> None:
+    async with (
+        scripted(OK, OK) as upstream,
+        shared_team(tmp_path, upstream.url, database, "prompts") as (process, _),
+        one_channel_each(process.address) as channels,
+    ):
+        first, second = map(router_pb2_grpc.RouterServiceStub, channels)
+        text = "You answer with care, in a few words, and never what nobody asked. " * 20
+        key = (await first.PutPrompt(router_pb2.PutPromptRequest(task_id="greet", text=text))).key
+        asked = router_pb2.RouteRequest(call=plain_call(task_id="greet"))
+        asked.call.system.key = key
+        for stub in (second, first):
+            assert (await stub.Route(asked, timeout=START_S)).answer.completion.prompt_key == key
+        listed = ops_pb2.ListCacheEntriesRequest(filter=ops_pb2.CacheFilter(cache="prompt"))
+        (entry,) = (await ops_pb2_grpc.OpsServiceStub(channels[1]).ListCacheEntries(listed)).entries
+        assert (entry.key, entry.task_id) == (key, "greet")
+        assert (await second.DeletePrompt(router_pb2.DeletePromptRequest(key=key))).deleted
+        assert not (await first.DeletePrompt(router_pb2.DeletePromptRequest(key=key))).deleted
+        for stub in (first, second):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.Route(asked, timeout=START_S)
+            assert failure_of(caught.value).reason == "PROMPT_NOT_CACHED"
+
+
 async def test_thousand_equal_calls_over_two_workers_are_one_upstream(tmp_path: Path, database: PostgresServer) -> None:
     answered = asyncio.Event()
     slow = Reply(headers={"content-type": "application/json"}, pieces=(answered, *OK.pieces), framing="chunked")

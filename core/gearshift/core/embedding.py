@@ -369,6 +369,7 @@ class _Run:
         if keys is None:
             return True
         found = await self._cache.find(keys, time.monotonic())
+        self._purges = self._cache.purges  # nothing that is to be kept was asked for before
         self._known = {text: vector for text, vector in zip(inputs, found, strict=True) if vector is not None}
         lacking = {text: key for text, key in zip(inputs, keys, strict=True) if text not in self._known}
         self.asked, self._keys = tuple(lacking), list(lacking.values())

@@ -116,6 +116,7 @@ async def cache_stores_of(blueprint: Blueprint) -> AsyncGenerator[CacheStores | 
             answers=answers,
             leases=RedisLeases(answers) if caching.response_max_bytes else None,
             vectors=RedisCacheStore(connection, redis.prefix, "embedding", caching.embedding_max_bytes),
+            prompts=RedisCacheStore(connection, redis.prefix, "prompt", caching.max_bytes),
         )
     finally:
         with anyio.CancelScope(shield=True):

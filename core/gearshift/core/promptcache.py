@@ -69,6 +69,8 @@ class PromptCache:
         self._entries: OrderedDict[str, PromptEntry] = OrderedDict()
         self._by_text: dict[tuple[str, str, str], str] = {}
         self._shapes: OrderedDict[tuple[str, str], OrderedDict[bytes, set[str]]] = OrderedDict()
+        self.told: Callable[[PromptEntry], None] | None = None
+        """Told of each prompt that is newly kept, where others are to know it."""
         self._bytes = 0
         self._hits = 0
         self._misses = 0
@@ -90,25 +92,17 @@ class PromptCache:
         key = prompt_key(tenant, definition_hash, text)
         if not static and self._differs_only_in_values(tenant, task_id, text, key):
             return "", USE_VARIABLES
-        size = len(text.encode()) + 256
-        if size > self._max_bytes:
+        entry = self._add(key, tenant, task_id, definition_hash, text, now)
+        if entry is None:
             return "", ""
-        self._entries[key] = PromptEntry(
-            key=key,
-            tenant=tenant,
-            task_id=task_id,
-            definition_hash=definition_hash,
-            text=text,
-            size=size,
-            stored_at=now,
-            used_at=now,
-        )
-        self._by_text[tenant, definition_hash, text] = key
-        self._bytes += size
-        while self._bytes > self._max_bytes:
-            self._drop(next(iter(self._entries)))
-            self._evictions += 1
+        if self.told is not None:
+            self.told(entry)
         return key, ""
+
+    def adopt(self, tenant: str, task_id: str, definition_hash: str, text: str, now: float) -> bool:
+        """Keep a prompt that is known elsewhere, and has passed for static there; tell whether it is kept."""
+        key = prompt_key(tenant, definition_hash, text)
+        return key in self._entries or self._add(key, tenant, task_id, definition_hash, text, now) is not None
 
     def get(self, tenant: str, key: str, now: float) -> str | None:
         """Give the text under a key, or None when this tenant has none."""
@@ -123,6 +117,14 @@ class PromptCache:
         """Give what this tenant keeps under a key, without counting a hit or a miss."""
         entry = self._live(key, now)
         return entry if entry is not None and entry.tenant == tenant else None
+
+    def kept(self, key: str) -> PromptEntry | None:
+        """Give what is kept under a key, whoever's it is: for those who keep copies."""
+        return self._entries.get(key)
+
+    def keys_used_since(self, then: float) -> list[str]:
+        """Give the keys of what was used since a time."""
+        return [key for key, entry in self._entries.items() if entry.used_at >= then]
 
     def delete(self, tenant: str, key: str) -> bool:
         """Forget a prompt; answer whether it was there."""
@@ -141,14 +143,42 @@ class PromptCache:
 
     def purge(self, chosen: Callable[[PromptEntry], bool]) -> int:
         """Forget every chosen entry; give how many there were."""
+        return len(self.purged(chosen))
+
+    def purged(self, chosen: Callable[[PromptEntry], bool]) -> list[str]:
+        """Forget every chosen entry; give their keys."""
         keys = [key for key, entry in self._entries.items() if chosen(entry)]
         for key in keys:
             self._drop(key)
-        return len(keys)
+        return keys
 
     def counts(self) -> CacheCounts:
         """Give its size and what it did."""
         return CacheCounts(len(self._entries), self._bytes, self._hits, self._misses, self._evictions)
+
+    def _add(
+        self, key: str, tenant: str, task_id: str, definition_hash: str, text: str, now: float
+    ) -> PromptEntry | None:
+        """Keep a prompt that is not there; None where it is larger than all that may be kept."""
+        size = len(text.encode()) + 256
+        if size > self._max_bytes:
+            return None
+        entry = self._entries[key] = PromptEntry(
+            key=key,
+            tenant=tenant,
+            task_id=task_id,
+            definition_hash=definition_hash,
+            text=text,
+            size=size,
+            stored_at=now,
+            used_at=now,
+        )
+        self._by_text[tenant, definition_hash, text] = key
+        self._bytes += size
+        while self._bytes > self._max_bytes:
+            self._drop(next(iter(self._entries)))
+            self._evictions += 1
+        return entry
 
     def _live(self, key: str, now: float) -> PromptEntry | None:
         entry = self._entries.get(key)

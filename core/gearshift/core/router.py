@@ -24,6 +24,7 @@ from gearshift.core.cache.answers import AnswerCache
 from gearshift.core.cache.keys import generation_of
 from gearshift.core.cache.layer import CachedRunner, Running
 from gearshift.core.cache.manage import Caches
+from gearshift.core.cache.prompts import PromptsFirst, SharedPrompts
 from gearshift.core.cache.store import CacheStores, MemoryStore
 from gearshift.core.cache.vectors import VectorCache
 from gearshift.core.call import PreparedCall
@@ -112,7 +113,10 @@ class State:
             caching.embedding_ttl_minutes * 60,
             is_on=caching.embedding_max_bytes > 0,
         )
-        self.caches = Caches(self.prompts, self.answers, self.vectors)
+        shared = stores.prompts if stores is not None else None
+        self.shared_prompts = SharedPrompts(self.prompts, shared, self.flights) if shared is not None else None
+        """Where other processes know the prompts too."""
+        self.caches = Caches(self.prompts, self.answers, self.vectors, self.shared_prompts)
         self.merger = Merger(self.flights, caching.embedding_merge_ms / 1000)
 
 
@@ -201,6 +205,9 @@ class Router:
         if goes_on(blueprint):
             again = OnceMore(blueprint, self._answering, self._streaming, self._embedding)
             self._answering, self._streaming, self._embedding = again.answer, again.stream, again.embed
+        if self.state.shared_prompts is not None:
+            known = PromptsFirst(self.state.shared_prompts, self._answering, self._streaming)
+            self._answering, self._streaming = known.answer, known.stream
 
     def take_over(self) -> None:
         """Forget what only calls under the replaced router's configuration could still find. Call it when this one is in force."""
@@ -341,8 +348,38 @@ class Router:
         return key
 
     def delete_prompt(self, tenant: str, key: str) -> bool:
-        """Forget a stored prompt; answer whether it was there."""
+        """Forget a prompt that is stored in this process; answer whether it was there."""
         return self.state.prompts.delete(tenant, key)
+
+    async def store_prompt(self, tenant: str, task_id: str, text: str, *, static: bool = False) -> str:
+        """Store a static system prompt as `put_prompt` does, and wait until all processes that share know it.
+
+        A shared store that is away is not waited for: they are told when it is back.
+        """
+        shared = self.state.shared_prompts
+        if shared is None:
+            return self.put_prompt(tenant, task_id, text, static=static)
+        await shared.catch_up()
+        key = self.put_prompt(tenant, task_id, text, static=static)
+        await shared.tell(key)
+        return key
+
+    async def find_prompt(self, request: Request) -> None:
+        """Look for the prompt that a request names by its key, where other processes may know it; for `explain`."""
+        shared, system = self.state.shared_prompts, request.system
+        if shared is not None and system is not None and system.key is not None:
+            await shared.look_up(request.tenant, system.key)
+
+    async def forget_prompt(self, tenant: str, key: str) -> bool:
+        """Forget a stored prompt here and at all processes that share; answer whether it was there.
+
+        Raises:
+            CacheStoreError: the shared store is away, so that others may find it still.
+
+        """
+        was_here = self.delete_prompt(tenant, key)
+        shared = self.state.shared_prompts
+        return (shared is not None and await shared.remove(tenant, key)) or was_here
 
     async def aclose(self) -> None:
         """Close the connections; twice is fine. Calls that still run fail."""

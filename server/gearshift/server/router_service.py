@@ -117,13 +117,14 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
         caller = running.access.caller(context.invocation_metadata())
         asked = stream_policy_from_wire(request.stream) if request.HasField("stream") else _DEFAULT_STREAM
         call = call_from_wire(request.call, caller.tenant, asked)
+        await running.router.find_prompt(call)
         return explanation_to_wire(running.router.explain(call))
 
     async def PutPrompt(self, request: router_pb2.PutPromptRequest, context: Context) -> router_pb2.PutPromptResponse:
         """Store a static system prompt."""
         running = self._running
         caller = running.access.caller(context.invocation_metadata())
-        key = running.router.put_prompt(caller.tenant, request.task_id, request.text, static=request.static)
+        key = await running.router.store_prompt(caller.tenant, request.task_id, request.text, static=request.static)
         return router_pb2.PutPromptResponse(key=key, ttl_seconds=running.router.state.prompts.ttl_s)
 
     async def DeletePrompt(
@@ -132,7 +133,7 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
         """Forget a stored system prompt."""
         running = self._running
         caller = running.access.caller(context.invocation_metadata())
-        return router_pb2.DeletePromptResponse(deleted=running.router.delete_prompt(caller.tenant, request.key))
+        return router_pb2.DeletePromptResponse(deleted=await running.router.forget_prompt(caller.tenant, request.key))
 
     async def ReportOutcome(
         self, request: router_pb2.ReportOutcomeRequest, context: Context

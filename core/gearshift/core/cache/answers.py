@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from gearshift.core.answer import Answer, Completion, Cost, StageRef, Usage, Verdict
 from gearshift.core.cache.keys import generation_of
-from gearshift.core.cache.store import CacheFilter, CacheItem, CacheStore
+from gearshift.core.cache.store import CacheFilter, CacheItem, CacheStore, Purges
 from gearshift.core.call import PreparedCall
 from gearshift.core.request import ProviderState, ToolCall
 from gearshift.core.words import FinishReason, Outcome
@@ -54,9 +54,12 @@ class AnswerCache:
         self._decoder = msgspec.msgpack.Decoder(_Kept)
 
     @property
-    def purges(self) -> int:
-        """How often it was purged: what was begun before the last time is not kept."""
-        return self._purges
+    def purges(self) -> Purges:
+        """What was purged until now: what is begun now and meant by a later purge, here or elsewhere, is not kept.
+
+        Read it after `find` and before what is kept is asked for.
+        """
+        return self._purges, self.store.mark
 
     async def find(self, key: str, call: PreparedCall, now: float) -> Answer | None:
         """Give the answer to an equal call, as this call's own: nothing was spent, and what that saved."""
@@ -96,10 +99,12 @@ class AnswerCache:
             completion=completion,
         )
 
-    async def keep(self, key: str, call: PreparedCall, answer: Answer, ttl_s: float, purges: int, now: float) -> bool:
+    async def keep(
+        self, key: str, call: PreparedCall, answer: Answer, ttl_s: float, purges: Purges, now: float
+    ) -> bool:
         """Keep an answer, if it is whole and accepted and nothing was purged since its call began; tell whether it is."""
         done = answer.completion
-        if done.outcome is not Outcome.ACCEPTED or done.finish_reason not in _WHOLE or purges != self._purges:
+        if done.outcome is not Outcome.ACCEPTED or done.finish_reason not in _WHOLE or purges[0] != self._purges:
             return False
         kept = _Kept(
             answer.text,
@@ -123,9 +128,9 @@ class AnswerCache:
             generation=generation_of(resolved.definition_hash, resolved.chain.revision),
             value=self._encoder.encode(kept),
             ttl_s=ttl_s,
+            mark=purges[1],
         )
-        await self.store.put((item,), now)
-        return True
+        return await self.store.put((item,), now) == 1
 
     async def purge(self, chosen: CacheFilter, now: float) -> int:
         """Drop what is chosen; give how many entries there were."""

@@ -19,6 +19,8 @@ from gearshift.core.promptcache import CacheCounts
 
 OVERHEAD_BYTES = 256
 """What an entry takes beside its value: keys, names, times (measured roughly, on CPython 3.11)."""
+Purges = tuple[int, int]
+"""What was purged until a moment: how often here, and the store's mark."""
 
 
 class CacheItem(Struct, frozen=True, kw_only=True):
@@ -28,6 +30,7 @@ class CacheItem(Struct, frozen=True, kw_only=True):
         key: unlike any other key, whatever cache and tenant it is of.
         generation: what it depends on in the configuration: entries of other generations can no longer be found.
         ttl_s: how long it is kept, seconds.
+        mark: the store's when what is kept was begun: where it was purged since, it is not kept. None keeps it anyway.
 
     """
 
@@ -37,6 +40,7 @@ class CacheItem(Struct, frozen=True, kw_only=True):
     generation: str
     value: bytes
     ttl_s: float
+    mark: int | None = None
 
 
 class CacheInfo(Struct, kw_only=True):
@@ -74,12 +78,17 @@ class CacheFilter:
 class CacheStore(Protocol):
     """Keeps values under keys. Tasks of one loop may share it."""
 
+    @property
+    def mark(self) -> int:
+        """The last purge that this process has heard of, as of the last `get`; 0 where it makes all of them itself."""
+        ...
+
     async def get(self, keys: Sequence[str], now: float) -> list[bytes | None]:
         """Give the value under each key, None where there is none; counts hits and misses."""
         ...
 
-    async def put(self, items: Sequence[CacheItem], now: float) -> None:
-        """Keep values; one that stands under the same key is replaced."""
+    async def put(self, items: Sequence[CacheItem], now: float) -> int:
+        """Keep values; one that stands under the same key is replaced. Give how many are kept."""
         ...
 
     async def entries(self, now: float) -> list[CacheInfo]:
@@ -100,11 +109,58 @@ class CacheStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Purged:
+    """What was purged, wherever, since a mark.
+
+    Args:
+        mark: of now.
+        begins_at: the store's first mark; above the one that was asked by where it has lost all since.
+        scopes: what was meant; a purge by age tells each key.
+
+    """
+
+    mark: int
+    begins_at: int
+    scopes: tuple[CacheFilter, ...]
+
+
+class PromptStore(CacheStore, Protocol):
+    """A store that several processes share, and of which each holds copies."""
+
+    @property
+    def is_away(self) -> bool:
+        """Whether it could not be asked the last time."""
+        ...
+
+    async def purged(self, chosen: CacheFilter, now: float) -> list[str]:
+        """Drop every chosen entry; give their keys.
+
+        Raises:
+            CacheStoreError: it is away.
+
+        """
+        ...
+
+    async def remove(self, tenant: str, key: str) -> bool:
+        """Drop a tenant's entry; tell whether it was there. Errors as `purged`."""
+        ...
+
+    async def purged_since(self, mark: int) -> Purged | None:
+        """Give what was purged since; None where it is away."""
+        ...
+
+    async def touch(self, keys: Sequence[str], ttl_s: float) -> list[bool] | None:
+        """Let entries live for their time anew; tell of each whether it is there, None where the store is away."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CacheStores:
     """Where each cache keeps its values."""
 
     answers: CacheStore
     vectors: CacheStore
+    prompts: PromptStore | None = None
     leases: Leases | None = None
     """Of the calls whose answers are kept, where several processes share them."""
 
@@ -116,6 +172,8 @@ class MemoryStore:
         max_bytes: the most that it holds; 0 keeps nothing.
 
     """
+
+    mark = 0
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -129,12 +187,14 @@ class MemoryStore:
         """Give the value under each key."""
         return [self._get(key, now) for key in keys]
 
-    async def put(self, items: Sequence[CacheItem], now: float) -> None:
+    async def put(self, items: Sequence[CacheItem], now: float) -> int:
         """Keep values; what is larger than the whole store is not kept."""
+        count = 0
         for item in items:
             size = len(item.value) + OVERHEAD_BYTES
             if size > self._max_bytes:
                 continue
+            count += 1
             if item.key in self._entries:
                 self._drop(item.key)
             info = CacheInfo(
@@ -151,6 +211,7 @@ class MemoryStore:
             while self._bytes > self._max_bytes:
                 self._drop(next(iter(self._entries)))
                 self._evictions += 1
+        return count
 
     async def entries(self, now: float) -> list[CacheInfo]:
         """Give what is kept, most used first."""

@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from gearshift.core.blueprint import Stage
 from gearshift.core.cache.keys import embedding_keys
-from gearshift.core.cache.store import CacheFilter, CacheItem, CacheStore
+from gearshift.core.cache.store import CacheFilter, CacheItem, CacheStore, Purges
 from gearshift.core.plan import Caps
 from gearshift.core.request import EmbedRequest
 from gearshift.core.resolve import Resolved
@@ -40,9 +40,9 @@ class VectorCache:
         self._purges = 0
 
     @property
-    def purges(self) -> int:
-        """How often it was purged: what was begun before the last time is not kept."""
-        return self._purges
+    def purges(self) -> Purges:
+        """What was purged until now; as in the response cache."""
+        return self._purges, self.store.mark
 
     def keys(self, request: EmbedRequest, resolved: Resolved, caps: Caps, stage: Stage) -> list[str] | None:
         """Give the key of each text's vector by a stage's model; None when nothing is to be kept."""
@@ -53,10 +53,10 @@ class VectorCache:
         return [None if value is None else _unpacked(value) for value in await self.store.get(keys, now)]
 
     async def keep(
-        self, keys: Sequence[str], vectors: Sequence[Vector], resolved: Resolved, purges: int, now: float
+        self, keys: Sequence[str], vectors: Sequence[Vector], resolved: Resolved, purges: Purges, now: float
     ) -> None:
         """Keep vectors, unless something was purged since they were asked for."""
-        if purges != self._purges:
+        if purges[0] != self._purges:
             return
         resolution = resolved.resolution
         await self.store.put(
@@ -68,6 +68,7 @@ class VectorCache:
                     generation=resolved.chain.revision,
                     value=array("d", vector).tobytes(),
                     ttl_s=self._ttl_s,
+                    mark=purges[1],
                 )
                 for key, vector in zip(keys, vectors, strict=True)
             ],

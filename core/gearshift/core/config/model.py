@@ -671,7 +671,7 @@ class SharedConfig(_Section, frozen=True, kw_only=True):
     redis: RedisConfig | None = None
     """Unset, each process keeps its own."""
     caches: bool = True
-    """Keep answers and vectors there too; their content stands in it as it is. False keeps them in each process."""
+    """Keep answers, vectors and prompts there too; their content stands in it as it is. False keeps them in each process."""
     processes: Annotated[int, Meta(ge=1, le=10_000)] = 1
     """How many processes share the limits, until they have been counted: what a process's share is then of."""
     lease_s: Annotated[float, Meta(ge=1, le=600)] = 10.0

@@ -2,8 +2,11 @@
 
 Rules: the same protocol as the store in memory; what goes first and when is decided in the server, in scripts, by its own
 time. Bytes are bounded over all processes. A server that is away costs one call its timeout, then nothing is asked of it
-for a while: nothing is found and nothing kept, and no call fails; a purge does, since what it left would be found again. Hits, misses and evictions are this process's own; size
-and entries are as the server told last.
+for a while: nothing is found and nothing kept, and no call fails; a purge does, since what it left would be found again.
+Purges are numbered in the server, with what each meant: who keeps something says the last number that it had heard of when
+the call began, and is refused where a later purge meant it. A server that lost everything has lost its purges too: then all
+that was begun before is refused. Hits, misses and evictions are this process's own; size and entries are as the server told
+last.
 """
 
 from __future__ import annotations
@@ -12,90 +15,16 @@ import time
 from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
-from gearshift.core.cache.store import OVERHEAD_BYTES, CacheFilter, CacheInfo, CacheItem
+from gearshift.core.cache.store import OVERHEAD_BYTES, CacheFilter, CacheInfo, CacheItem, Purged
 from gearshift.core.errors import CacheStoreError
 from gearshift.core.promptcache import CacheCounts
+from gearshift.core.shared.cache_scripts import DROP, GET, LIST, MEAN, PUT, REMOVE, SINCE, TOUCH
 from gearshift.core.shared.health import StoreAwayError
 
 _FIRST_REST_S = 1.0
 _LONGEST_REST_S = 30.0
 _PAGE = 500
 """Entries that one script looks at, so that none holds the server up for long."""
-
-# Keys: the index (a sorted set: entry, time of last use), and the sizes (a hash: entry, bytes; `*` is their sum). An entry is a
-# hash of its own beside the index: value, tenant, task, generation, time stored, hits, size.
-_GET = """
-local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local found = {}
-for i = 1, #ARGV do
-  local entry = KEYS[1] .. ':' .. ARGV[i]
-  local value = redis.call('HGET', entry, 'v')
-  if value then
-    redis.call('HINCRBY', entry, 'h', 1)
-    redis.call('ZADD', KEYS[1], 'XX', now, ARGV[i])
-  end
-  found[i] = value
-end
-return found
-"""
-_PUT = """
-local index, sizes = KEYS[1], KEYS[2]
-local key, ttl, size, most = ARGV[1], tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local entry = index .. ':' .. key
-redis.call('DEL', entry)
-redis.call('HSET', entry, 'v', ARGV[2], 't', ARGV[3], 'k', ARGV[4], 'g', ARGV[5], 's', now, 'h', 0, 'z', size)
-redis.call('PEXPIRE', entry, ttl)
-redis.call('ZADD', index, now, key)
-local total = redis.call('HINCRBY', sizes, '*', size - (tonumber(redis.call('HGET', sizes, key)) or 0))
-redis.call('HSET', sizes, key, size)
-local evicted = 0
-while total > most do
-  local least = redis.call('ZPOPMIN', index)[1]
-  if not least then break end
-  redis.call('DEL', index .. ':' .. least)
-  total = redis.call('HINCRBY', sizes, '*', -(tonumber(redis.call('HGET', sizes, least)) or 0))
-  redis.call('HDEL', sizes, least)
-  evicted = evicted + 1
-end
-for _, kept in ipairs({index, sizes}) do
-  if redis.call('PTTL', kept) < ttl then redis.call('PEXPIRE', kept, ttl) end
-end
-return {redis.call('ZCARD', index), total, evicted}
-"""
-_LIST = """
-local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local listed = {}
-local scanned = redis.call('ZSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
-for i = 1, #scanned[2], 2 do
-  local key = scanned[2][i]
-  local entry = KEYS[1] .. ':' .. key
-  local v = redis.call('HMGET', entry, 't', 'k', 'g', 's', 'h', 'z')
-  if v[1] then
-    listed[#listed + 1] =
-      {key, v[1], v[2], v[3], now - tonumber(v[4]), tonumber(v[5]), tonumber(v[6]), redis.call('PTTL', entry)}
-  else
-    listed[#listed + 1] = {key}
-  end
-end
-return {scanned[1], listed}
-"""
-_DROP = """
-local dropped = 0
-for i = 1, #ARGV do
-  dropped = dropped + redis.call('DEL', KEYS[1] .. ':' .. ARGV[i])
-  redis.call('ZREM', KEYS[1], ARGV[i])
-  local size = tonumber(redis.call('HGET', KEYS[2], ARGV[i]))
-  if size then
-    redis.call('HINCRBY', KEYS[2], '*', -size)
-    redis.call('HDEL', KEYS[2], ARGV[i])
-  end
-end
-return {dropped, redis.call('ZCARD', KEYS[1]), tonumber(redis.call('HGET', KEYS[2], '*')) or 0}
-"""
 
 
 class ScriptRunner(Protocol):
@@ -125,32 +54,52 @@ class RedisCacheStore:
         # The braces keep all keys of a cache together where the server is a cluster.
         index = "{" + prefix + ":" + name + "}"
         self._keys = (f"{index}:i", f"{index}:b")
+        self._purges = f"{index}:p"
+        self._mark = 0
         self._connection = connection
         self._max_bytes = max_bytes
         self._entries = self._bytes = self._hits = self._misses = self._evictions = 0
         self._asks_again_at = 0.0
         self._rest_s = _FIRST_REST_S
 
+    @property
+    def mark(self) -> int:
+        """The number of the last purge that the server has told of; 0 before it was asked."""
+        return self._mark
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the server was away when it was asked last."""
+        return self._asks_again_at > 0
+
     async def get(self, keys: Sequence[str], now: float) -> list[bytes | None]:
         """Give the value under each key."""
-        reply = await self.run([(_GET, self._keys[:1], keys)])
-        found: list[bytes | None] = reply[0] if reply else [None] * len(keys)
+        reply = await self.run([(GET, (self._keys[0], self._purges), keys)])
+        found: list[bytes | None] = [None] * len(keys)
+        if reply:
+            self._mark = int(reply[0][0])
+            found = reply[0][1:]
         missed = found.count(None)
         self._misses += missed
         self._hits += len(found) - missed
         return found
 
-    async def put(self, items: Sequence[CacheItem], now: float) -> None:
-        """Keep values; what is larger than the whole store is not kept."""
+    async def put(self, items: Sequence[CacheItem], now: float) -> int:
+        """Keep values; what is larger than the whole store is not kept, nor what a purge meant since it was begun."""
         calls: list[tuple[str, Sequence[str], Sequence[object]]] = []
         for item in items:
             size = len(item.value) + OVERHEAD_BYTES
             if size <= self._max_bytes:
                 kept = (item.key, item.value, item.tenant, item.task_id, item.generation)
-                calls.append((_PUT, self._keys, (*kept, max(1, int(item.ttl_s * 1000)), size, self._max_bytes)))
-        for entries, total, evicted in await self.run(calls) if calls else ():
+                bounds = (max(1, int(item.ttl_s * 1000)), size, self._max_bytes)
+                begun = "" if item.mark is None else item.mark
+                calls.append((PUT, (*self._keys, self._purges), (*kept, *bounds, begun)))
+        count = 0
+        for entries, total, evicted, is_kept in await self.run(calls) if calls else ():
             self._entries, self._bytes = entries, total
             self._evictions += evicted
+            count += is_kept
+        return count
 
     async def entries(self, now: float) -> list[CacheInfo]:
         """Give what is kept, most used first; what was listed so far where the server is away."""
@@ -163,16 +112,60 @@ class RedisCacheStore:
             CacheStoreError: the server is away, so that some may be found again when it is back.
 
         """
+        return len(await self.purged(chosen, now))
+
+    async def purged(self, chosen: CacheFilter, now: float) -> list[str]:
+        """Drop every chosen entry; give their keys. Errors as `purge`."""
+        is_heard = True
+        if chosen.min_age_s <= 0:
+            # First, so that nothing is written behind the list. What is only being made is of no age.
+            is_heard = await self._mean([_scope(chosen.tenant, chosen.task_id, chosen.key)])
         listed, is_whole = await self._listed(now)
-        keys = [
-            info.key for info in listed if chosen.chooses(info.tenant, info.task_id, info.key, now - info.stored_at)
-        ]
-        dropped = await self._drop(keys)
-        if not is_whole or dropped is None:
+        infos = [info for info in listed if chosen.chooses(info.tenant, info.task_id, info.key, now - info.stored_at)]
+        if chosen.min_age_s > 0:
+            is_heard = await self._mean([_scope(info.tenant, info.task_id, info.key) for info in infos])
+        keys = [info.key for info in infos]
+        if not is_heard or not is_whole or await self._drop(keys) is None:
             raise CacheStoreError(
                 "the shared cache could not be purged, since its store is away: purge again when it is back"
             )
-        return dropped
+        return keys
+
+    async def remove(self, tenant: str, key: str) -> bool:
+        """Drop a tenant's entry; tell whether it was there.
+
+        Raises:
+            CacheStoreError: the server is away.
+
+        """
+        reply = await self.run([(REMOVE, (*self._keys, self._purges), (key, tenant))])
+        if not reply:
+            raise CacheStoreError("it may still be in the shared cache, since its store is away: delete it again later")
+        return bool(reply[0])
+
+    async def purged_since(self, mark: int) -> Purged | None:
+        """Give what was purged since a mark; None where the server is away."""
+        reply = await self.run([(SINCE, (self._purges,), (mark,))])
+        if not reply:
+            return None
+        number, first, *scopes = reply[0]
+        told = (scope.decode().split("\0", 2) for scope in scopes)
+        return Purged(
+            mark=int(number),
+            begins_at=int(first),
+            scopes=tuple(CacheFilter(tenant=tenant, task_id=task, key=key) for tenant, task, key in told),
+        )
+
+    async def touch(self, keys: Sequence[str], ttl_s: float) -> list[bool] | None:
+        """Let entries live anew; tell of each whether it is there, None where the server is away."""
+        touched: list[bool] = []
+        for begin in range(0, len(keys), _PAGE):
+            ttl_ms = max(1, int(ttl_s * 1000))
+            reply = await self.run([(TOUCH, self._keys, (ttl_ms, *keys[begin : begin + _PAGE]))])
+            if not reply:
+                return None
+            touched += map(bool, reply[0])
+        return touched
 
     def retire(self, current: Collection[str]) -> None:
         """Leave them where they are: other processes may not have been reloaded yet, and what nobody uses goes first."""
@@ -198,7 +191,7 @@ class RedisCacheStore:
         listed: dict[str, CacheInfo] = {}  # a scan may give an entry twice
         gone: list[str] = []
         cursor = 0
-        while reply := await self.run([(_LIST, self._keys[:1], (cursor, _PAGE))]):
+        while reply := await self.run([(LIST, self._keys[:1], (cursor, _PAGE))]):
             cursor, rows = int(reply[0][0]), reply[0][1]
             for row in rows:
                 key = row[0].decode()
@@ -220,11 +213,18 @@ class RedisCacheStore:
         await self._drop(gone)
         return sorted(listed.values(), key=lambda info: -info.hits), bool(reply)
 
+    async def _mean(self, scopes: Sequence[str]) -> bool:
+        """Have a purge numbered; tell whether the server did."""
+        for begin in range(0, len(scopes), _PAGE):
+            if not await self.run([(MEAN, (self._purges,), scopes[begin : begin + _PAGE])]):
+                return False
+        return True
+
     async def _drop(self, keys: Sequence[str]) -> int | None:
         """Drop entries; give how many there were, None where the server is away."""
         dropped = 0
         for begin in range(0, len(keys), _PAGE):
-            reply = await self.run([(_DROP, self._keys, keys[begin : begin + _PAGE])])
+            reply = await self.run([(DROP, self._keys, keys[begin : begin + _PAGE])])
             if not reply:
                 return None
             count, self._entries, self._bytes = reply[0]
@@ -246,3 +246,8 @@ class RedisCacheStore:
             return []
         self._asks_again_at, self._rest_s = 0.0, _FIRST_REST_S
         return replies
+
+
+def _scope(tenant: str, task_id: str, key: str) -> str:
+    """Give what a purge means as the scripts write it; what is empty means all."""
+    return f"{tenant}\0{task_id}\0{key}"

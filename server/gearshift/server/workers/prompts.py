@@ -70,9 +70,10 @@ class TeamRouterService(RouterService):
         self, request: router_pb2.DeletePromptRequest, context: Context
     ) -> router_pb2.DeletePromptResponse:
         """Forget a stored system prompt."""
-        response = await super().DeletePrompt(request, context)
         body = msgspec.msgpack.encode(_Key(self._tenant(context), request.key))
+        # The others first: where hosts share prompts, a store that is away fails the call.
         answers = await self._member.ask("forget", body)
+        response = await super().DeletePrompt(request, context)
         return router_pb2.DeletePromptResponse(deleted=response.deleted or any(part.body for part in answers.parts))
 
     def _tenant(self, context: Context) -> str:
@@ -80,16 +81,21 @@ class TeamRouterService(RouterService):
 
     async def _fetch(self, call: call_pb2.Call, context: Context) -> bool:
         """Ask the others for a prompt and keep it; tell whether one had it."""
+        shared = self._running.router.state.shared_prompts
+        if shared is not None and not shared.is_away:
+            return False  # what the store lacks was purged, and the others may not have heard yet
         tenant = self._tenant(context)
         answers = await self._member.ask("prompt", msgspec.msgpack.encode(_Key(tenant, call.system.key)))
         for part in answers.parts:
             if part.body:
                 prompt = msgspec.msgpack.decode(part.body, type=_Prompt)
                 # It has passed for static elsewhere.
-                self._running.router.state.prompts.keep(
-                    tenant, prompt.task_id, prompt.definition_hash, prompt.text, static=True, now=time.monotonic()
+                is_kept = self._running.router.state.prompts.adopt(
+                    tenant, prompt.task_id, prompt.definition_hash, prompt.text, time.monotonic()
                 )
-                return True
+                if shared is not None:
+                    shared.adopted()
+                return is_kept
         return False
 
     async def _give(self, body: bytes) -> bytes:
