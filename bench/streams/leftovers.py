@@ -52,7 +52,7 @@ _SLOW = ("hang:30", "stall@12:30")
 """They cost a timeout each, so they come less often."""
 CROWD = 48
 MOST_GROWTH = 0.05
-WARM = 1000
+WARM = 3000  # more rows than the ledger writes before it moves its log
 """Streams before anything is counted: with their rows the ledger has moved its log into the file once. That takes a second
 connection to the file, and of the two SQLite keeps the descriptor for good and uses it again: closing one would drop the
 other's locks (https://www.sqlite.org/howtocorrupt.html, 2.2)."""
