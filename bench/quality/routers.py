@@ -73,7 +73,7 @@ class Router:
     @classmethod
     def fit(cls, prompts: Sequence[str], targets: np.ndarray, kinds: Sequence[str]) -> Self:
         """Fit to prompts with what each model scored, and the kind of each; needs scikit-learn, which scoring does not."""
-        from sklearn.linear_model import Ridge  # type: ignore[import-untyped]
+        from sklearn.linear_model import Ridge  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
         tokens = [tokens_of(prompt) for prompt in prompts]
         counts = Counter(word for each in tokens for word in each)
