@@ -39,7 +39,10 @@ def previous() -> str:
 def stubs_of(commit: str, folder: Path) -> Path:
     """Make Python stubs of a commit's contract; give the folder to import them from."""
     with tarfile.open(fileobj=io.BytesIO(_git("archive", commit, "protos"))) as archive:
-        archive.extractall(folder, filter="data")
+        if hasattr(tarfile, "data_filter"):
+            archive.extractall(folder, filter="data")
+        else:  # Python before 3.11.4
+            archive.extractall(folder)
     root = folder / "protos"
     for stub in root.rglob("*_pb2*"):
         stub.unlink()
