@@ -87,8 +87,9 @@ async def served_bill(folder: Path, calls: int, *, seed: int) -> tuple[Bill, int
                 first, next_number = next_number, next_number + count
                 life = next(lives)
                 # The first dies as soon as it calls, so that a fast machine kills one too.
-                dies_after_s = (chance.uniform(0.05, 1.0) if life else 0.0) if life % 3 < 2 else None
-                killed += await _lived(house.port, first, count, dies_after_s)
+                dies_after_s = (chance.uniform(0.05, 1.0) if life else 0.02) if life % 3 < 2 else None
+                was_killed = await _lived(house.port, first, count, dies_after_s)
+                killed += was_killed  # after the wait: others count meanwhile
 
         async with anyio.create_task_group() as tasks:
             for _ in range(CLIENTS):
