@@ -21,10 +21,10 @@ from pathlib import Path
 
 import uvloop
 
+from bench.common.process import BENCH, ROOT
 from bench.faults.chart import draw
 from bench.faults.drive import Drive, Say, drive
 from bench.faults.gateway import NAMES, Gateway
-from bench.faults.process import BENCH, ROOT
 from bench.faults.provider import running_providers
 from bench.faults.report import as_page, as_text
 from bench.faults.results import Measured, Results

@@ -18,7 +18,7 @@ import aiohttp
 import anyio
 import msgspec
 
-from bench.faults.process import Process, free_port
+from bench.common.process import Process, free_port
 from bench.faults.table import ROWS, mark_of
 from bench.faults.work import DOCUMENT, GONE, PRIMARY, SECONDARY, TEXTS
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
+from bench.common.process import ROOT
 from bench.faults.gateway import Gateway
-from bench.faults.process import ROOT
 from bench.faults.score import Cell
 
 

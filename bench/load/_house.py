@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from bench.faults.process import Process, free_port
+from bench.common.process import Process, free_port
 from bench.streams.house import House
 from bench.streams.proc import Proc
 

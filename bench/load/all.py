@@ -17,14 +17,13 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
-from bench.faults.process import ROOT
+from bench.common.page import put_figures
+from bench.common.process import ROOT
 from bench.load._apart import Ran, run_apart
 from bench.load.lines import Line, line, say
-from bench.streams.report import commit, machine
 
 PARTS = ("limits", "storm", "ledger", "bill", "workers", "soak")
 PAGE = ROOT / "docs/load-bench.md"
@@ -69,29 +68,9 @@ def run(arguments: argparse.Namespace) -> list[Line]:
         lines, ran = _part(name, quick=arguments.quick)
         found += lines
         if arguments.page:
-            write_part(arguments.to, name, lines, quick=arguments.quick, told=ran.told())
+            look = " A look (`--quick`), not a measurement." if arguments.quick else ""
+            put_figures(arguments.to, name, table(lines), ran.told() + look)
     return found
-
-
-def write_part(page: Path, name: str, lines: Sequence[Line], *, quick: bool = False, told: str = "") -> None:
-    """Put a part's figures into the page; the text around its marks stays.
-
-    Args:
-        told: what else the machine did meanwhile, a sentence.
-
-    Raises:
-        ValueError: the page has no marks for it.
-    """
-    begin, end = f"<!-- figures of {name} -->", f"<!-- end of {name} -->"
-    text = page.read_text("utf-8")
-    before, found_begin, rest = text.partition(begin)
-    _, found_end, after = rest.partition(end)
-    if not found_begin or not found_end:
-        raise ValueError(f"{page} lacks its marks {begin} and {end}")
-    when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    look = " A look (`--quick`), not a measurement." if quick else ""
-    measured = f"Measured {when} on {machine()}; commit {commit()}. {told}".rstrip() + look
-    page.write_text(f"{before}{begin}\n\n{measured}\n\n{table(lines)}\n\n{end}{after}", encoding="utf-8")
 
 
 def table(lines: Sequence[Line]) -> str:

@@ -26,7 +26,7 @@ import httpx
 import msgspec
 import uvloop
 
-from bench.faults.process import ROOT
+from bench.common.process import ROOT
 from bench.load._house import running_house
 from bench.load.lines import Line, line, say
 from gearshift.clients import Client, background, dial

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from bench.faults.process import ROOT
+from bench.common.process import ROOT
 from bench.replay.data import COPY
 from bench.replay.measure import QUICK, Sizes, measured
 from bench.replay.page import as_document, as_text, write_page

@@ -16,7 +16,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
-from bench.faults.process import ROOT
+from bench.common.process import ROOT
 from gearshift.core.schema import SchemaError, SchemaLimitError, compile_schema
 from gearshift.server.replay.trace import Call, Recorded
 

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
+from bench.common.page import commit, machine
 from bench.replay.data import EASY, HARD, MEDIAN_S, SPREAD, TASKS
 from bench.replay.measure import ARTICLE, AWAY, EASY_SHARES, FAULT_RATE, HARD_SHARES, MIXES, TARGET, Measured
 from bench.replay.sweep import CLAIMS, Four, Pair, Pairs, Shares, between, four, holds, interval, pairs_of, stops_at
-from bench.streams.report import commit, machine
 from gearshift.core.catalogue.money import usd_text
 from gearshift.core.confidence.tuning import Tuning
 from gearshift.server.replay import Ended, Run
@@ -382,8 +382,8 @@ def _faults(found: Measured) -> Iterator[str]:
     if worse:
         yield (
             f"At {', '.join(f'{rate:.1%}' for rate in worse)} the chain loses more calls than the model alone: so many faults open the "
-            "breakers of both its providers (at half of the last 20 outcomes, or 5 in a row), which then refuse calls for 15 s and more. The "
-            "single model has no breaker here, as without a gateway."
+            "breakers of both its providers (at half of the last 20 outcomes, or 5 in a row). Calls that have nowhere else to go are then let "
+            "through one at a time, and the others refused. The single model has no breaker here, as without a gateway."
         )
         yield ""
     held = [rate for rate, runs in found.faults.items() if holds("failures", _less(*map(_failed, runs[:2])))]
@@ -413,8 +413,9 @@ def _outage(found: Measured) -> Iterator[str]:
         yield f"| {task} | {chains.calls} | {once.failed} | {again.failed} | {chains.failed} | {told} |"
     yield ""
     yield (
-        "Where the chain of `extract` fails more calls than the model alone, a breaker is still open when the provider is back: it lets a "
-        "single call through after 15 s, then after 30, and so on."
+        "Nothing can save a call while its only provider is away. A breaker that refused it for a fixed time would lose more than a caller "
+        "without one, namely those after the provider's return; so calls that have nowhere else to go ask an open breaker's provider all "
+        "the same, one at a time and at most half a second apart ([limits.md](limits.md#breakers))."
     )
 
 

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import anyio
 
-from bench.streams.figures import Line, Part, percentile, spread
+from bench.common.figures import Line, Part, Say, percentile, spread
 from bench.streams.house import PRIMARY, STREAM_TASK, TOKEN_MS, House, key_of
 from bench.streams.switches import REFUSING
 from gearshift.clients import Client, background, call, dial
 from gearshift.clients.calls import stream_policy
 
-Say = Callable[[str], None]
 MOST_MS = 50.0
 MOST_BUSY = 0.70
 _LANES = (2, 4, 8, 12, 16, 24, 32, 48)

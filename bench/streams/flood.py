@@ -46,7 +46,7 @@ class Flood:
     def document(self) -> dict[str, object]:
         """Give its figures."""
         unsent = 0
-        if not self.over:
+        if not self.writer.transport.is_closing():
             queued = bytearray(4)
             fcntl.ioctl(self.writer.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
             unsent = self.writer.transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)

@@ -18,7 +18,7 @@ from pathlib import Path
 import anyio
 import msgspec
 
-from bench.faults.process import Process, free_port
+from bench.common.process import Process, free_port
 from bench.streams.proc import Proc
 from gearshift.server.simulator.draws import Draws
 

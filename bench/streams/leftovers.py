@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import anyio
 
+from bench.common.figures import Line, Part, Say
 from bench.streams import windows
-from bench.streams.figures import Line, Part
 from bench.streams.house import JSON_MARK, JSON_TASK, SCHEMA, STREAM_TASK, House, marked
 from gearshift.clients import Client, RpcError, background, call, dial
 from gearshift.clients.calls import stream_policy
 
-Say = Callable[[str], None]
 FAULTS = (
     "reset",
     "hang:30",
@@ -52,10 +50,8 @@ _SLOW = ("hang:30", "stall@12:30")
 """They cost a timeout each, so they come less often."""
 CROWD = 48
 MOST_GROWTH = 0.05
-WARM = 3000  # more rows than the ledger writes before it moves its log
-"""Streams before anything is counted: with their rows the ledger has moved its log into the file once. That takes a second
-connection to the file, and of the two SQLite keeps the descriptor for good and uses it again: closing one would drop the
-other's locks (https://www.sqlite.org/howtocorrupt.html, 2.2)."""
+WARM = 1000
+"""Streams before anything is counted."""
 _GONE_S = 75.0
 """Unused connections are looked at every 30 s, and closed when they have not been used for 30 s."""
 
@@ -130,8 +126,7 @@ async def leftovers(house: House, runs: int, say: Say) -> Part:
             f"Resident MiB after each {step}: {', '.join(f'{each:.1f}' for each in memory)}.",
             (
                 "Sockets are compared with a service that had not been called, after unused connections have gone (30 to 60 s); "
-                f"everything else with the service after {WARM} streams, by when the ledger has moved its log into its file once: "
-                "SQLite keeps the descriptor that this takes, and uses it again."
+                f"everything else with the service after {WARM} streams."
             ),
         ],
     )

@@ -8,23 +8,24 @@ the switch alone is seen. What it is with the configured time subtracted instead
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import anyio
 import msgspec
 
-from bench.streams.figures import Line, Part, percentile, spread
+from bench.common.figures import Line, Part, Say, percentile, spread
 from bench.streams.house import FIRST_TOKEN_MS, IDLE_S, PRIMARY, STREAM_TASK, TOKEN_MS, House, key_of, marked
 from gearshift.clients import Client, background, call, dial
 from gearshift.clients.calls import stream_policy
 from gearshift.v1 import answer_pb2
 
-Say = Callable[[str], None]
 MOST_MS = 5.0
 CROWD = 16
+_PAUSE_S = 0.1
+"""Callers of a crowd wait up to this before each call, so that they come at random; without it they come as one."""
 _DIRECT = 41
 _REFUSES = " I'm sorry, but I can't continue with this request."
 _LEAD = "A gearbox lets an engine turn at the speed that suits it while the road asks for quite another one. "
@@ -64,38 +65,48 @@ class Switched:
 
 
 async def switches(house: House, runs: int, held_runs: int, say: Say) -> Part:
-    """Measure: `runs` switches one at a time and as many CROWD at once, over all faults."""
+    """Measure: `runs` switches one at a time, as many CROWD at once and as many of CROWD that come as one, over all faults."""
     lines: list[Line] = []
     cases = [*FAULTS, *((marker, 0.0) for marker in STOPPED)]
     direct: dict[int, list[float]] = {1: [], CROWD: []}
+    crowds = ((1, 0.0, "1 at once"), (CROWD, _PAUSE_S, f"{CROWD} at once"), (CROWD, 0.0, f"{CROWD} as one"))
     async with dial(f"127.0.0.1:{house.port}") as client:
         direct[1] += await _direct(house, _DIRECT)
         first_ms = percentile(direct[1], 0.5)
-        for at_once in (1, CROWD):
+        for at_once, pause_s, crowd in crowds:
             everything: list[float] = []
             less_usual: list[float] = []
+            cpu_s = passed_s = 0.0
             for fault, silence_s in cases:
                 each = max(1, -(-runs // len(cases)))
-                say(f"switches: {fault}, {each} with {at_once} at once")
-                taken = await _measure(client, house, fault, silence_s, each, at_once, hold_back=0)
+                say(f"switches: {fault}, {each} with {crowd}")
+                cpu_before, began = house.service.cpu_s(), time.monotonic()
+                taken = await _measure(client, house, fault, silence_s, each, at_once, pause_s=pause_s, hold_back=0)
+                cpu_s += house.service.cpu_s() - cpu_before
+                passed_s += time.monotonic() - began
                 added = [took - own for took, own in taken]
                 everything += added
                 less_usual += [took - first_ms for took, _ in taken]
                 direct[at_once] += await _direct_crowd(house, 10, at_once)
-                lines.append(_line(f"{fault}, {at_once} at once", added))
+                lines.append(_line(f"{fault}, {crowd}", added))
             lines.append(
                 Line(
-                    what=f"**all, {at_once} at once**",
-                    cells={"switches": str(len(everything)), **spread(everything, 2)},
+                    what=f"**all, {crowd}**",
+                    cells={
+                        "switches": str(len(everything)),
+                        **spread(everything, 2),
+                        "busy": f"{cpu_s / passed_s:.0%}",
+                    },
                     most=f"p99 {MOST_MS:g} ms",
                     met=percentile(everything, 0.99) <= MOST_MS,
                 )
             )
-            lines.append(
-                _line(f"the same, less the time to first token that is usual instead, {at_once} at once", less_usual)
-            )
+            lines.append(_line(f"the same, less the time to first token that is usual instead, {crowd}", less_usual))
         say("switches: with the default hold-back")
-        held = [took - own for took, own in await _measure(client, house, "cut@40", 0.0, held_runs, 1, hold_back=None)]
+        held = [
+            took - own
+            for took, own in await _measure(client, house, "cut@40", 0.0, held_runs, 1, pause_s=0.0, hold_back=None)
+        ]
     for at_once, taken in direct.items():
         late = [each - first_ms for each in taken]
         lines.append(_line(f"for comparison: that provider asked directly, {at_once} at once, between the cases", late))
@@ -119,6 +130,11 @@ async def switches(house: House, runs: int, held_runs: int, say: Say) -> Part:
                 "at which the simulator broke it."
             ),
             (
+                f"`at once`: {CROWD} callers who each wait up to {_PAUSE_S * 1000:.0f} ms before a call, so that they come at random; "
+                f"`as one`: they all come in the same moment, meet the same fault in the same millisecond and are switched one "
+                "after another. `busy` is the service's CPU over the time that the measurement took, of one core."
+            ),
+            (
                 "Hold-back is off (0 tokens) but in the last line. With the default the next attempt's text is held for up to "
                 "32 tokens or 400 ms like any other's: that much later its first delta comes, here at 1 ms a token."
             ),
@@ -134,15 +150,18 @@ async def _measure(
     runs: int,
     at_once: int,
     *,
+    pause_s: float,
     hold_back: int | None,
 ) -> list[tuple[float, float]]:
     """Give, of each switch, what it took to the next stage's first delta, and that stage's own time to first token, ms."""
     done: list[Switched] = []
     numbers = iter(range(-2, runs))  # the first ones warm the pools
+    chance = random.Random(runs)
     await house.reset()
 
     async def ask() -> None:
         for number in numbers:
+            await anyio.sleep(chance.random() * pause_s)
             marker = fault if fault.startswith("<<") else marked(fault)
             switched = Switched(f"{marker} at once {at_once} hold {hold_back} number {number}")
             await _switch(client, switched, hold_back)

@@ -7,19 +7,18 @@ how much the service has grown.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import anyio
 import grpc.aio
 import msgspec
 
-from bench.streams.figures import Line, Part
+from bench.common.figures import Line, Part, Say
 from bench.streams.house import FLOODS, House, ask
 from gearshift.clients import background, call, dial
 from gearshift.v1 import call_pb2, router_pb2, router_pb2_grpc, task_pb2
 
-Say = Callable[[str], None]
 OURS, FOREIGN = "our client", "a foreign client (default channel options)"
 MOST_MB = {OURS: 1.0, FOREIGN: 8.0}
 _QUIET_S, _MOST_S = 1.0, 90.0

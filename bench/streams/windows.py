@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from bench.streams.figures import Line, Part
+from bench.common.figures import Line, Part, Say
 from bench.streams.house import (
     JSON_MARK,
     JSON_TASK,
@@ -33,7 +33,6 @@ from gearshift.core.gates.repetition import loop_at_end
 from gearshift.server.simulator.tokens import tokens_of
 from gearshift.v1 import answer_pb2
 
-Say = Callable[[str], None]
 WINDOW_TOKENS, WINDOW_MS = 32, 1000
 _PLACES = tuple(range(33, 65, 3))
 """All over a window: the second one."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.faults.process import Process, free_port
+from bench.common.process import Process, free_port
 from bench.streams.house import Held, ask
 from bench.streams.proc import Proc
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import anyio
 
-from bench.streams.figures import Line, Part, percentile
+from bench.common.figures import Line, Part, Say, percentile
 from bench.web.browser import Browser, Frames
 from bench.web.house import FLOOD, PACED, TOKEN_MS, House
 from gearshift.v1 import call_pb2, router_pb2, task_pb2
@@ -17,8 +16,6 @@ from gearshift.v1 import call_pb2, router_pb2, task_pb2
 MOST_LEFT_MS = 100.0
 _SETTLES_S = 3.0
 _UNREAD_MIB = 1.0
-
-Say = Callable[[str], None]
 
 
 @dataclass

@@ -7,15 +7,13 @@ from collections.abc import Awaitable, Callable
 
 import grpc.aio
 
-from bench.streams.figures import Line, Part, percentile
+from bench.common.figures import Line, Part, Say, percentile
 from bench.web.browser import Browser
 from bench.web.house import QUICK, House
 from gearshift.v1 import call_pb2, router_pb2, router_pb2_grpc, task_pb2
 
 MOST_ADDED_MS = 1.0
 _WARM = 100
-
-Say = Callable[[str], None]
 
 
 async def unary(house: House, calls: int, say: Say) -> Part:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.common.page import put_figures
 from bench.load import bill, soak, storm
-from bench.load.all import table, write_part
+from bench.load.all import table
 from bench.load.lines import Line
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -74,11 +75,11 @@ def test_each_part_has_its_place_on_the_page(tmp_path: Path) -> None:
     page.write_text((_ROOT / "docs/load-bench.md").read_text("utf-8"), "utf-8")
     found: list[Line] = [{"what": "calls", "must": "0", "measured": "1", "holds": False}]
     for name in ("limits", "storm", "ledger", "bill", "workers", "soak"):
-        write_part(page, name, found)
-        write_part(page, name, found)  # in place of the old
+        put_figures(page, name, table(found))
+        put_figures(page, name, table(found))  # in place of the old
     assert page.read_text("utf-8").count(table(found)) == 6
     with pytest.raises(ValueError, match="lacks its marks"):
-        write_part(page, "weather", found)
+        put_figures(page, "weather", table(found))
 
 
 def test_parts_and_what_they_take_are_listed() -> None:

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import anyio
 
+from bench.common.process import Process, free_port
 from bench.faults.gateway import FIRST_TOKEN_S, IDLE_S, Spent
 from bench.faults.openai_client import DEADLINE_S
-from bench.faults.process import Process, free_port
 from bench.faults.provider import INPUT_USD, OUTPUT_USD, Providers, wire_model
 from bench.faults.work import GONE, PRIMARY, SCHEMA, SCHEMA_NAME, SECONDARY, Heard, Question
 from gearshift.clients import Accumulator, Client, RpcError, StreamProtocolError, background, call, dial

@@ -15,9 +15,9 @@ from pathlib import Path
 import aiohttp
 import anyio
 
+from bench.common.process import BENCH, Process, free_port
 from bench.faults.gateway import FIRST_TOKEN_S, Spent
 from bench.faults.openai_client import OpenAiClient
-from bench.faults.process import BENCH, Process, free_port
 from bench.faults.provider import INPUT_USD, OUTPUT_USD, Providers, wire_model
 from bench.faults.work import GONE, PRIMARY, SECONDARY, Heard, Question
 

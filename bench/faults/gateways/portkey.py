@@ -12,9 +12,9 @@ from pathlib import Path
 
 import aiohttp
 
+from bench.common.process import BENCH, Process, free_port
 from bench.faults.gateway import FIRST_TOKEN_S, Spent
 from bench.faults.openai_client import OpenAiClient
-from bench.faults.process import BENCH, Process, free_port
 from bench.faults.provider import Providers, wire_model
 from bench.faults.work import GONE, PRIMARY, SCHEMA, SECONDARY, Heard, Question
 

@@ -1,7 +1,9 @@
 """Moves what SQLite's write-ahead log holds into the file, beside the writer.
 
 Rules: a thread and a connection of its own, so that no commit waits for the disk's sync; never blocks the writer
-(passive); what fails here is left to the writer, which meets the same fault and tells of it.
+(passive); what fails here is left to the writer, which meets the same fault and tells of it. The connection stays open: of two
+connections to a file SQLite cannot close the descriptor of one, since that would drop the other's locks, so that one would come
+and never go (https://www.sqlite.org/howtocorrupt.html, 2.2).
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import closing
 from typing import Final
 
 ROWS: Final = 4000
@@ -57,16 +58,30 @@ class Checkpointer:
         self._thread.join(_CLOSE_S)
 
     def _run(self) -> None:
-        while True:
-            self._wake.wait()
-            self._wake.clear()
-            if self._is_closing:
-                return
-            try:
-                with closing(self._connect()) as connection:
-                    self._checkpoint(connection)
-            except sqlite3.Error as error:
-                _log.debug("the ledger's log is moved later: %s", error)
+        connection: sqlite3.Connection | None = None
+        try:
+            while not self._is_closing:
+                # At the start too: what a killed process left is moved, and every file that this takes is open from then on.
+                connection = connection or self._opened()
+                if connection is not None:
+                    try:
+                        self._checkpoint(connection)
+                    except sqlite3.Error as error:
+                        _log.debug("the ledger's log is moved later: %s", error)
+                        connection.close()
+                        connection = None
+                self._wake.wait()
+                self._wake.clear()
+        finally:
+            if connection is not None:
+                connection.close()
+
+    def _opened(self) -> sqlite3.Connection | None:
+        try:
+            return self._connect()
+        except sqlite3.Error as error:
+            _log.debug("the ledger's log is moved later: %s", error)
+            return None
 
     def _checkpoint(self, connection: sqlite3.Connection) -> None:
         """Move all of it: only then the log begins anew. What is written meanwhile is little, and moved at once."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct, field
+
+Say = Callable[[str], None]
+"""Tells whoever waits how it goes."""
 
 
 class Line(Struct, frozen=True, kw_only=True):

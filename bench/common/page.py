@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from bench.faults.process import ROOT
-from bench.streams.figures import Line, Part
+from bench.common.figures import Line, Part
+from bench.common.process import ROOT
 
 
 def as_text(parts: Sequence[Part]) -> str:
@@ -49,22 +49,22 @@ def commit() -> str:
     return found.stdout.strip()
 
 
-def write_page(path: Path, parts: Sequence[Part]) -> None:
-    """Put the figures into the page, between its marks; the text around them stays.
+def put_figures(page: Path, name: str, text: str, told: str = "") -> None:
+    """Put a part's figures into the page, between its marks; the text around them, and other parts' figures, stay.
+
+    Args:
+        told: what else there is to know of the measurement, sentences.
 
     Raises:
-        ValueError: the page has no marks.
+        ValueError: the page has no marks for it.
     """
-    page = path.read_text("utf-8")
-    before, begin, rest = page.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if not begin or not end:
-        raise ValueError(f"{path} lacks its marks {_BEGIN} and {_END}")
-    measured = f"Measured {_now()} on {machine()}; commit {commit()}."
-    path.write_text(f"{before}{_BEGIN}\n\n{measured}\n\n{as_text(parts)}\n{_END}{after}", encoding="utf-8")
-
-
-_BEGIN, _END = "<!-- figures -->", "<!-- end of figures -->"
+    begin, end = f"<!-- figures of {name} -->", f"<!-- end of {name} -->"
+    before, found_begin, rest = page.read_text("utf-8").partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found_begin or not found_end:
+        raise ValueError(f"{page} lacks its marks {begin} and {end}")
+    measured = f"Measured {_now()} on {machine()}; commit {commit()}. {told}".rstrip()
+    page.write_text(f"{before}{begin}\n\n{measured}\n\n{text.strip()}\n\n{end}{after}", encoding="utf-8")
 
 
 def _table(lines: Sequence[Line]) -> list[str]:
