@@ -116,6 +116,7 @@ check-sync: $(STAMP) ## Fail if the synchronous client is not what its source ge
 # Against what stands committed, and against the contract before its last change, so that several commits are judged too.
 .PHONY: breaking
 breaking: $(STAMP) ## Fail if the contract breaks clients of an earlier one
+	$(BIN)/buf breaking protos --against tests/contract/first.binpb
 	@git rev-parse --is-inside-work-tree >/dev/null 2>&1 || { echo "no git history: the contract was not compared"; exit 0; }; \
 	  last=$$(git log -1 --format=%H -- 'protos/*.proto'); \
 	  for commit in HEAD "$$last~1"; do \

@@ -70,6 +70,8 @@ def rows_for(folder: Path) -> list[Row]:
     prompts, questions = read_prompts(folder), read_questions(folder)
     new = [prompt for prompt in prompts if plain(prompt.text) not in known]
     new_questions = [question for question in questions if plain(question.text) not in asked]
+    if not prompts and not questions:
+        return []
     if not new and not new_questions:
         return [told(row, "5 folds by data set, those of benchmarks by question") for row in cross_validation().rows()]
     classifier = TaskClassifier.load()

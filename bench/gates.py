@@ -11,7 +11,6 @@ faults are made by changing recorded answers, with a fixed seed.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import random
 import re
@@ -23,6 +22,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench.quality.data import ARENA, GSM8K, SOLUTIONS, exam_answers, lettered
+from bench.quality.rows import CALLS, JUDGED_TALK, rows
 from gearshift.core.blueprint import ChainPolicy
 from gearshift.core.gates import Candidate, Judge
 from gearshift.core.gates.asked import Asked
@@ -38,7 +39,7 @@ from gearshift.core.request import JsonOutput
 from gearshift.core.words import TaskType, VerdictResult
 
 PASSAGES = Path(__file__).parent / "data" / "gates" / "passages.json"
-_TOKEN = re.compile(r"\s*\w{1,6}|\s*[^\w\s]|\s+\Z")
+TOKEN = re.compile(r"\s*\w{1,6}|\s*[^\w\s]|\s+\Z")
 _EQUATION = re.compile(
     r"(?<![\w.,$(^*/+-] )(?<![\w.,$(^*/+-])\b\d{1,4} ?[-+*/x] ?\d{1,4} ?= ?\$?(?P<result>\d{1,6})(?=[ .\n])(?![.]\d)"
 )
@@ -80,35 +81,23 @@ def main() -> None:
 # -- the answers -------------------------------------------------------------------------------------------------------
 
 
-def rows(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():  # what is left of the data is measured
-        return []
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
-
-
 def recorded(data: Path) -> Iterator[Recorded]:
-    for row in rows(data / "routerarena_cached/results.jsonl.gz"):
+    for row in rows(data, ARENA):
         for model in row["models"].values():
             score = model["score"]
             yield Recorded(
                 "routerarena", row["prompt"], model["response"] or "", None if score is None else score >= 0.5
             )
-    questions = {row["question_id"]: row for row in rows(data / "mmlu_pro_cascade/questions.jsonl.gz")}
-    for row in rows(data / "mmlu_pro_cascade/responses.jsonl.gz"):
-        question = questions[row.pop("question_id")]
-        options = [f"{letter}. {option}" for letter, option in zip(_LETTERS, question["options"], strict=False)]
-        prompt = "\n".join([question["question"], *options])
-        for model, text in row.items():
-            if text:
-                yield Recorded(f"mmlu_pro {model}", prompt, text, bool(question["correct"].get(model)))
-    for row in rows(data / "routellm/gsm8k.jsonl.gz"):
+    for question, model, text in exam_answers(data):
+        if text:
+            yield Recorded(f"mmlu_pro {model}", lettered(question), text, bool(question["correct"][model]))
+    for row in rows(data, GSM8K):
         for side in ("weak", "strong"):
             yield Recorded("gsm8k", row["prompt"], row[f"{side}_response"], bool(row[f"{side}_correct"]))
-    for row in rows(data / "gsm8k_6b_175b/solutions.jsonl.gz"):
-        for model in row["models"].values():
-            yield Recorded("gsm8k_6b_175b", row["question"], model["response"], bool(model["correct"]))
-    for row in rows(data / "routellm/mt_bench_judgements.jsonl.gz"):
+    for row in rows(data, SOLUTIONS):
+        for each in row["models"].values():
+            yield Recorded("gsm8k_6b_175b", row["question"], each["response"], bool(each["correct"]))
+    for row in rows(data, JUDGED_TALK):
         pieces = re.split(r"### (User|Assistant A):\n", row["conversation"])
         prompt = ""
         for who, turn in zip(pieces[1::2], pieces[2::2], strict=False):
@@ -192,7 +181,7 @@ def found_at(prompt: str, text: str) -> int | None:
     """Give the character up to which a stream had come when a wrong language was seen."""
     watch = Watch([LanguageWatcher(prompt)], tokens=32, seconds=60.0, now=0.0)
     end = 0
-    for number, token in enumerate(_TOKEN.findall(text)):
+    for number, token in enumerate(TOKEN.findall(text)):
         end += len(token)
         if watch.feed(token, 1, (), number * 0.01) is not None:
             return end
@@ -294,7 +283,7 @@ def source(data: Path) -> None:
     """Right calls of functions, as documents extracted from the request; then with one value of another call."""
     gate, chance = only("source"), random.Random(3)
     cases: list[tuple[str, dict[str, Any]]] = []
-    for row in rows(data / "json_schema/bfcl_function_calls.jsonl.gz"):
+    for row in rows(data, CALLS):
         accepted = next(iter(row["accepted"][0].values()))
         values = {key: value[0] for key, value in accepted.items() if value and value[0] not in ("", None)}
         if values and len(row["messages"]) == 1:
@@ -457,7 +446,7 @@ def cost(english: Sequence[Recorded]) -> None:
         "| tokens in the stream | µs a token, mean | p99 of single tokens | tokens that end a window: p50 | p99 |\n|---|---|---|---|---|"
     )
     text = "\n\n".join([each.text for each in english[:4000]])
-    tokens = _TOKEN.findall(text[:400_000])
+    tokens = TOKEN.findall(text[:400_000])
     while len(tokens) < 40_000:
         tokens += tokens
     for length in (32, 1024, 32_768):

@@ -4,8 +4,8 @@
     python -m bench.quality --data DIR --write               # and puts it into docs/quality.md, with the date
     python -m bench.quality --data DIR --only answers,routers
 
-DIR holds recorded answers and prompts in the folders of FILES in `bench/quality/data.py`, and `task_type` and `json_schema`.
-What is missing is named, and the rest measured. On data that the repository's weights were not fitted to, everything is judged
+DIR holds recorded answers and prompts in the files of SHAPES in `bench/quality/rows.py`, and `task_type` and `json_schema`.
+What is missing or cannot be read is named, and the rest measured; columns that nobody reads are ignored. On data that the repository's weights were not fitted to, everything is judged
 **by what ships**: the weights, calibrations, routers and thresholds of the repository; nothing is fitted to DIR. On the data that
 they were fitted to, every row is judged by models that never saw its question (five folds). Rows are told by their prompts
 (`bench/data/quality/seen.bin`), so a copy of the training data is found to be one. Needs the dependency group `train`.
@@ -24,12 +24,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from bench.quality import answers, others, prompts
-from bench.quality import data as recorded
+from bench.quality import answers, others, prompts, verdicts
 from bench.quality.fitted import all_prompts, fitted
+from bench.quality.rows import faults
 from bench.quality.table import Row, as_table, write
 
-PARTS = ("classifier", "answers", "routers", "schema", "gates")
+PARTS = ("classifier", "answers", "routers", "schema", "verdicts", "gates")
 
 
 def main() -> int:
@@ -77,8 +77,7 @@ def told_of(data: Path) -> str:
         told = f"{len(known):,} prompts that nothing was fitted to, judged by what ships."
     else:
         told = f"{len(known):,} prompts; the {int(known.sum()):,} that something was fitted to are left out or cross-validated."
-    absent = recorded.missing(data)
-    return told + (f" Missing: {', '.join(absent)}." if absent else "")
+    return " ".join([told, *(f"{fault}." for fault in faults(data))])
 
 
 def measured(data: Path, chosen: list[str], scores: Path | None = None) -> Iterator[Row]:
@@ -88,6 +87,7 @@ def measured(data: Path, chosen: list[str], scores: Path | None = None) -> Itera
         "answers": lambda: answers.lines(data, scores),
         "routers": lambda: prompts.lines(data),
         "schema": lambda: others.schema(data),
+        "verdicts": lambda: verdicts.lines(data),
         "gates": lambda: others.gates(data),
     }
     for part in PARTS:

@@ -15,11 +15,11 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from bench.quality import data as recorded
+from bench.quality.data import fold_of
 from bench.quality.fitted import fitted
 from bench.quality.measures import (
     Decision,
     Operating,
-    Routing,
     as_cascade,
     auroc,
     calibrated,
@@ -29,6 +29,7 @@ from bench.quality.measures import (
     operating,
     routing,
 )
+from bench.quality.rows import TooFewRowsError
 from bench.quality.table import Row, not_measured
 from gearshift.core.confidence import shipped
 from gearshift.core.confidence.calibration import sigmoid
@@ -73,6 +74,8 @@ class Judged(NamedTuple):
     right: np.ndarray
     is_own: bool
     left_out: int
+    unjudged: str = ""
+    """Why there are no rows, where there were some."""
 
     @property
     def how(self) -> str:
@@ -98,7 +101,10 @@ def judged(data: Path, kept: Path | None = None, *, is_own: bool | None = None) 
     known = np.ones(len(answers), bool) if is_own else fitted().known(row.prompt for row in answers)
     is_own = bool(len(known)) and bool(known.all())
     if is_own:
-        scores = np.array(json.loads(kept.read_text())) if kept is not None else own_scores(data)
+        try:
+            scores = np.array(json.loads(kept.read_text())) if kept is not None else own_scores(data)
+        except TooFewRowsError as error:
+            return Judged([], np.zeros(0), np.zeros(0), np.zeros(0), False, len(answers), f"{error}")
     else:
         answers = [row for row, is_known in zip(answers, known, strict=True) if not is_known]
         scores = np.array([shipped().score(row.prompt, row.text) for row in answers])
@@ -117,7 +123,12 @@ def judged(data: Path, kept: Path | None = None, *, is_own: bool | None = None) 
 
 
 def own_scores(data: Path) -> np.ndarray:
-    """Score the answers that were trained on, by cross-validation."""
+    """Score the answers that were trained on, by cross-validation.
+
+    Raises:
+        TooFewRowsError: there are too few of them for that.
+
+    """
     from bench.quality import train
 
     return train.cross_validated(train.prepared(data))
@@ -136,11 +147,11 @@ def lines(data: Path, kept: Path | None = None) -> Iterator[Row]:
         known = pairs_of(data, pair, found)
         what = f"cost at ≥ 98 %, {pair.name}, cascade"
         if known is None:
-            yield not_measured(what, pair.aim, pair.baseline, "no recorded answers")
+            yield not_measured(what, pair.aim, pair.baseline, found.unjudged or "no recorded answers, or too few")
             continue
         pairs, confidence = known
         if pair.weak == MIXTRAL:
-            yield apgr_line("APGR on GSM8K, cascade", "≥ 0.78", "0.695", routing(-confidence, *both(pairs)), found.how)
+            yield apgr_line("APGR on GSM8K, cascade", "≥ 0.78", "0.695", -confidence, both(pairs), found.how)
         ways = both_ways(pairs, confidence, pair.name, router=False, is_own=found.is_own)
         dearest += [each.cost / min(1.0, each.fixed) for each in ways]
         yield cost_line(what, pair.aim, pair.baseline, ways, is_own=found.is_own)
@@ -155,7 +166,8 @@ def confidence_lines(found: Judged, name: str, title: str, aims: tuple[str, str,
     here = found.of(name)
     right = found.right[here] if here.any() else np.zeros(0)
     if not here.any() or right.min() == right.max():
-        yield not_measured(what, aims[0], aims[1], "no recorded answers, or none that is wrong")
+        why = found.unjudged or "no recorded answers, or all of them right, or all wrong"
+        yield not_measured(what, aims[0], aims[1], why)
         return
     yield Row(what, aims[0], aims[1], f"{auroc(found.scores[here], right):.3f} of {here.sum():,}", found.how)
     confidence = found.confidence[here]
@@ -177,7 +189,10 @@ def pairs_of(data: Path, pair: Named, found: Judged) -> tuple[list[recorded.Pair
         if row.model == pair.weak
     }
     pairs = [each for each in pairs if (each.prompt, each.answer) in sure]
-    return (pairs, np.array([sure[each.prompt, each.answer] for each in pairs])) if pairs else None
+    # By folds there must be two of them; and shares of a strong model that is never right mean nothing.
+    if not any(each.strong for each in pairs) or (found.is_own and len({fold_of(each.group) for each in pairs}) < 2):
+        return None
+    return pairs, np.array([sure[each.prompt, each.answer] for each in pairs])
 
 
 def decisions(data: Path, found: Judged) -> dict[str, list[Decision]]:
@@ -206,7 +221,11 @@ def both_ways(
     ]
 
 
-def apgr_line(what: str, aim: str, base: str, found: Routing, how: str) -> Row:
+def apgr_line(what: str, aim: str, base: str, need: np.ndarray, scores: tuple[np.ndarray, np.ndarray], how: str) -> Row:
+    weak, strong = scores
+    if weak.mean() >= strong.mean():
+        return not_measured(what, aim, base, "the strong model is not better here: there is no gap to recover")
+    found = routing(need, weak, strong)
     told = f"{found.apgr:.3f}, CPT50 {found.cpt50:.1f} %, CPT80 {found.cpt80:.1f} %"
     return Row(what, aim, base, told, how)
 

@@ -6,7 +6,6 @@ has one question on both sides: nearly half of MMLU-Pro's questions are MMLU's t
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import re
@@ -14,17 +13,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
+from bench.quality.rows import SHAPES, rows
+
 FOLDS = 5
 LETTERS = "ABCDEFGHIJ"
-FILES = (
-    "mmlu_pro_cascade/questions.jsonl.gz",
-    "mmlu_pro_cascade/responses.jsonl.gz",
-    "routellm/mmlu.jsonl.gz",
-    "routellm/gsm8k.jsonl.gz",
-    "gsm8k_6b_175b/solutions.jsonl.gz",
-    "routerarena_cached/results.jsonl.gz",
-    "llmrouter_9models/queries.jsonl.gz",
-)
+FILES = tuple(SHAPES)
+EXAM, EXAM_ANSWERS, MMLU, GSM8K, SOLUTIONS, ARENA, MANY = FILES
 PRICES = {  # USD per million tokens, in and out; quality protocol, list prices of late 2024
     "phi-3-mini": (0.10, 0.10),
     "llama-3.1-8b": (0.22, 0.22),
@@ -76,19 +72,6 @@ class Asked(NamedTuple):
     scores: tuple[float, ...]
 
 
-def rows(data: Path, name: str) -> list[dict[str, Any]]:
-    """Read a file; one that is missing has no rows."""
-    if not (data / name).exists():
-        return []
-    with gzip.open(data / name, "rt", encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
-
-
-def missing(data: Path) -> list[str]:
-    """Give the files that are not there."""
-    return [name for name in FILES if not (data / name).exists()]
-
-
 def digest(data: Path) -> str:
     """Give what tells one set of data from another."""
     found = hashlib.sha256()
@@ -111,74 +94,54 @@ def fold_of(group: str) -> int:
 
 
 def lettered(row: dict[str, Any]) -> str:
-    return "\n".join([row["question"], *(f"{LETTERS[at]}. {each}" for at, each in enumerate(row["options"]))])
+    options = [f"{letter}. {each}" for letter, each in zip(LETTERS, row["options"], strict=False)]
+    return "\n".join([row["question"], *options])
+
+
+def exam_answers(data: Path) -> Iterator[tuple[dict[str, Any], str, str]]:
+    """Give each recorded answer of the exam with its question's row and its model; answers that nobody judged are none."""
+    asked = {row["question_id"]: row for row in rows(data, EXAM)}
+    for row in rows(data, EXAM_ANSWERS):
+        question = asked.get(row["question_id"])
+        if question is not None:
+            for model, text in row.items():
+                if isinstance(text, str) and question["correct"].get(model) is not None:
+                    yield question, model, text
 
 
 def answers(data: Path) -> Iterator[Answer]:
-    questions = {row["question_id"]: row for row in rows(data, FILES[0])}
-    for row in rows(data, FILES[1]):
-        asked = questions[row["question_id"]]
-        for model, text in row.items():
-            if model != "question_id":
-                right = bool(asked["correct"][model])
-                yield Answer("mmlu_pro", model, group_of(asked["question"]), lettered(asked), text, right)
-    for row in rows(data, FILES[3]):
-        yield Answer(
-            "gsm8k",
-            "mixtral-8x7b",
-            group_of(row["prompt"]),
-            row["prompt"],
-            row["weak_response"],
-            bool(row["weak_correct"]),
-        )
-        yield Answer(
-            "gsm8k",
-            "gpt-4",
-            group_of(row["prompt"]),
-            row["prompt"],
-            row["strong_response"],
-            bool(row["strong_correct"]),
-        )
-    for row in rows(data, FILES[4]):
+    for question, model, text in exam_answers(data):
+        group, right = group_of(question["question"]), bool(question["correct"][model])
+        yield Answer("mmlu_pro", model, group, lettered(question), text, right)
+    for row in rows(data, GSM8K):
+        group, prompt = group_of(row["prompt"]), row["prompt"]
+        yield Answer("gsm8k", "mixtral-8x7b", group, prompt, row["weak_response"], bool(row["weak_correct"]))
+        yield Answer("gsm8k", "gpt-4", group, prompt, row["strong_response"], bool(row["strong_correct"]))
+    for row in rows(data, SOLUTIONS):
+        group, prompt = group_of(row["question"]), row["question"]
         for model, each in row["models"].items():
-            yield Answer(
-                "gsm8k", model, group_of(row["question"]), row["question"], each["response"], bool(each["correct"])
-            )
-    for row in rows(data, FILES[5]):
+            yield Answer("gsm8k", model, group, prompt, each["response"], bool(each["correct"]))
+    for row in rows(data, ARENA):
         for model, each in row["models"].items():
-            if each["score"] in (0, 1):
+            if each["score"] in (0, 1) and each["response"] is not None:
                 yield Answer(
                     "arena", model, group_of(row["prompt"]), row["prompt"], each["response"], bool(each["score"])
                 )
 
 
 def questions(data: Path) -> Iterator[Question]:
-    for row in rows(data, FILES[0]):
-        right = list(row["correct"].values())
-        yield Question("mmlu_pro", group_of(row["question"]), lettered(row), sum(right) / len(right))
-    for row in rows(data, FILES[2]):
+    for row in rows(data, EXAM):
+        right = [each for each in row["correct"].values() if each is not None]
+        if right:
+            yield Question("mmlu_pro", group_of(row["question"]), lettered(row), sum(right) / len(right))
+    for row in rows(data, MMLU):
         yield Question(
             "mmlu", group_of(row["prompt"]), row["prompt"], (row["weak_correct"] + row["strong_correct"]) / 2
         )
-    small = {row["question"]: [each["correct"] for each in row["models"].values()] for row in rows(data, FILES[4])}
-    for row in rows(data, FILES[3]):
+    small = {row["question"]: [each["correct"] for each in row["models"].values()] for row in rows(data, SOLUTIONS)}
+    for row in rows(data, GSM8K):
         right = [*small.get(row["prompt"], []), row["weak_correct"], row["strong_correct"]]
         yield Question("gsm8k", group_of(row["prompt"]), row["prompt"], sum(right) / len(right))
-
-
-def mmlu_pairs(data: Path) -> list[Pair]:
-    return [
-        Pair(
-            group_of(row["prompt"]),
-            row["prompt"],
-            "",
-            bool(row["weak_correct"]),
-            bool(row["strong_correct"]),
-            WEAK_USD,
-            STRONG_USD,
-        )
-        for row in rows(data, FILES[2])
-    ]
 
 
 def gsm8k_pairs(data: Path) -> list[Pair]:
@@ -192,24 +155,24 @@ def gsm8k_pairs(data: Path) -> list[Pair]:
             WEAK_USD,
             STRONG_USD,
         )
-        for row in rows(data, FILES[3])
+        for row in rows(data, GSM8K)
     ]
 
 
 def mmlu_pro_pairs(data: Path, weak: str, strong: str) -> list[Pair]:
-    """Give pairs with recorded answers; tokens are characters / 4, without the five shots."""
-    texts = {row["question_id"]: row for row in rows(data, FILES[1])}
+    """Give pairs with recorded answers, in the questions' order; tokens are characters / 4, without the five shots."""
+    texts = {row["question_id"]: row.get(weak) for row in rows(data, EXAM_ANSWERS)}
     found: list[Pair] = []
-    for row in rows(data, FILES[0]):
-        if row["question_id"] not in texts:
+    for row in rows(data, EXAM):
+        text, correct, sizes = texts.get(row["question_id"]), row["correct"], row.get("out_chars", {})
+        if not isinstance(text, str) or any(
+            each.get(model) is None for each in (correct, sizes) for model in (weak, strong)
+        ):
             continue
         prompt = lettered(row)
         costs = [
-            (len(prompt) * PRICES[model][0] + row["out_chars"][model] * PRICES[model][1]) / 4 / 1e6
-            for model in (weak, strong)
+            (len(prompt) * PRICES[model][0] + sizes[model] * PRICES[model][1]) / 4 / 1e6 for model in (weak, strong)
         ]
-        correct = row["correct"]
-        text = texts[row["question_id"]][weak]
         found.append(Pair(group_of(row["question"]), prompt, text, bool(correct[weak]), bool(correct[strong]), *costs))
     return found
 
@@ -223,23 +186,30 @@ def mmlu_asked(data: Path) -> list[Asked]:
             row["subject"],
             (float(row["weak_correct"]), float(row["strong_correct"])),
         )
-        for row in rows(data, FILES[2])
+        for row in rows(data, MMLU)
     ]
 
 
 def nine_asked(data: Path, models: Sequence[str]) -> list[Asked]:
-    """Give what the nine models made of assorted benchmarks."""
+    """Give what the nine models made of assorted benchmarks, where all of them were asked."""
     return [
         Asked(
             group_of(row["query"]), row["query"], row["task_name"], tuple(float(row["scores"][each]) for each in models)
         )
-        for row in rows(data, FILES[6])
+        for row in rows(data, MANY)
+        if row["scores"].keys() >= set(models)
     ]
 
 
+class _Price(msgspec.Struct, frozen=True):
+    usd_per_mtok_in: float
+
+
 def nine_prices(data: Path) -> dict[str, float]:
-    """Give the price of each of the nine models, in USD per million tokens, in and out alike."""
+    """Give the price of each of the nine models, in USD per million tokens, in and out alike; none where the file is not whole."""
     path = data / "llmrouter_9models/prices.json"
-    if not path.exists():
+    try:
+        prices = msgspec.convert(json.loads(path.read_text("utf-8")), dict[str, _Price])
+    except (OSError, ValueError, msgspec.ValidationError):
         return {}
-    return {name: float(each["usd_per_mtok_in"]) for name, each in sorted(json.loads(path.read_text("utf-8")).items())}
+    return {name: each.usd_per_mtok_in for name, each in sorted(prices.items())}

@@ -18,6 +18,7 @@ import numpy as np
 from bench.quality import data as recorded
 from bench.quality.measures import Decision
 from bench.quality.routers import Router
+from bench.quality.rows import rows
 
 FOLDER = Path(__file__).resolve().parents[1] / "data/quality"
 _BYTES = 5
@@ -90,5 +91,5 @@ def all_prompts(data: Path) -> Iterable[str]:
         yield question.prompt
     for answer in recorded.answers(data):
         yield answer.prompt
-    for row in recorded.rows(data, recorded.FILES[6]):
+    for row in rows(data, recorded.MANY):
         yield row["query"]

@@ -52,6 +52,7 @@ def ran(*command: str) -> str:
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise DidNotRunError(last[0])
+    print(done.stderr, end="", file=sys.stderr)  # what was left out
     return done.stdout
 
 
@@ -65,6 +66,8 @@ def classifier(data: Path) -> Iterator[Row]:
     except (DidNotRunError, ValueError) as error:
         yield not_measured("task type, macro-F1", "≥ 0.95", "0.898", f"bench/evaluate_classifier.py: {error}")
         return
+    if not found:
+        yield not_measured("task type, macro-F1", "≥ 0.95", "0.898", "no whole rows in task_type/prompts.jsonl.gz")
     for each in found:
         yield Row(each["what"], each["aim"], BASELINES.get(each["what"], "-"), each["value"], each["how"])
 
@@ -84,6 +87,8 @@ def schema(data: Path) -> Iterator[Row]:
         told = f"{int(cases[1]):,} of {int(cases[2]):,}; {ratio[1]}"
         how = "cases of these data" if own else "cases of bench/data"
         yield Row(what, "all; ≤ 1/5", "2,101 of 2,107; 1", told, how)
+    else:
+        yield not_measured(what, "all; ≤ 1/5", "2,101 of 2,107; 1", "no whole rows in json_schema/conformance.jsonl.gz")
 
 
 def gates(data: Path) -> Iterator[Row]:

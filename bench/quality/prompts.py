@@ -14,8 +14,9 @@ import numpy as np
 from bench.quality import data as recorded
 from bench.quality.answers import CAUTIONS, FOLDS_HOW, SHIPPED_HOW, TARGET, apgr_line, both_ways, cost_line
 from bench.quality.fitted import fitted
-from bench.quality.measures import Decision, as_cascade, decide, routing
+from bench.quality.measures import Decision, as_cascade, decide
 from bench.quality.routers import Router, cross_validated
+from bench.quality.rows import LEAST_OWN, NoRowsError, TooFewRowsError
 from bench.quality.table import Row, not_measured
 
 MMLU: Final = "MMLU"
@@ -33,13 +34,20 @@ class Scored(NamedTuple):
 
 
 def scored(rows: list[recorded.Asked], router: Router | None) -> Scored:
-    """Score by the router, or by folds where it knows all the rows or is None."""
+    """Score by the router, or by folds where it knows all the rows or is None.
+
+    Raises:
+        TooFewRowsError: by folds, and there are too few rows for that.
+
+    """
     known = np.ones(len(rows), bool) if router is None else fitted().known(row.prompt for row in rows)
     is_own, left_out = bool(known.all()), 0
     if not is_own:
         rows, left_out = [row for row, each in zip(rows, known, strict=True) if not each], int(known.sum())
     scores = np.array([row.scores for row in rows])
     prompts = [row.prompt for row in rows]
+    if is_own and len(rows) < LEAST_OWN:
+        raise TooFewRowsError("prompts", len(rows))
     if is_own or router is None:
         expected = cross_validated(prompts, [row.group for row in rows], scores, [row.kind for row in rows])
         return Scored(rows, expected, scores, True, FOLDS_HOW)
@@ -50,24 +58,31 @@ def scored(rows: list[recorded.Asked], router: Router | None) -> Scored:
 def lines(data: Path) -> Iterator[Row]:
     """Measure."""
     asked = recorded.mmlu_asked(data)
-    if asked:
+    try:
+        if not asked:
+            raise NoRowsError(recorded.MMLU)
         yield from mmlu_lines(scored(asked, fitted().mmlu))
-    else:
-        yield not_measured("APGR on MMLU, router", "≥ 0.70", "0.662", f"{recorded.FILES[2]} is missing")
+    except (NoRowsError, TooFewRowsError) as error:
+        yield not_measured("APGR on MMLU, router", "≥ 0.70", "0.662", f"{error}")
     prices, models = recorded.nine_prices(data), fitted().nine_models
     asked = recorded.nine_asked(data, models) if set(prices) >= set(models) else []
     what = "nine models, price at ≥ 100 % of the best"
-    if asked:
+    try:
+        if not any(any(each.scores) for each in asked):
+            raise NoRowsError(f"{recorded.MANY} with prices of all models beside it")
         told, how = nine_told(scored(asked, fitted().nine), np.array([prices[each] for each in models]))
         yield Row(what, "≤ 0.20", "0.34", told, how)
-    else:
-        yield not_measured(what, "≤ 0.20", "0.34", f"{recorded.FILES[6]} is missing")
+    except (NoRowsError, TooFewRowsError) as error:
+        yield not_measured(what, "≤ 0.20", "0.34", f"{error}")
 
 
 def mmlu_lines(found: Scored) -> Iterator[Row]:
     weak, strong = found.scores.T
     need = found.expected[:, 1] - found.expected[:, 0]
-    yield apgr_line("APGR on MMLU, router", "≥ 0.70", "0.662", routing(need, weak, strong), found.how)
+    yield apgr_line("APGR on MMLU, router", "≥ 0.70", "0.662", need, (weak, strong), found.how)
+    if not strong.any():
+        yield not_measured("cost at ≥ 98 %, MMLU, router", "≤ 0.62", "0.714", "the strong model is never right here")
+        return
     ways = both_ways(mmlu_pairs(found), -need, MMLU, router=True, is_own=found.is_own)
     yield cost_line("cost at ≥ 98 %, MMLU, router", "≤ 0.62", "0.714", ways, is_own=found.is_own)
 

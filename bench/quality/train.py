@@ -31,6 +31,7 @@ from sklearn.tree import DecisionTreeRegressor
 
 from bench.quality import data as recorded
 from bench.quality.data import Answer, Question, fold_of
+from bench.quality.rows import LEAST_OWN, TooFewRowsError
 from gearshift.core.confidence.calibration import fitted
 from gearshift.core.confidence.features import NAMES, evidence
 from gearshift.core.confidence.model import FORMAT, UNIT, AnswerModel, prompt_tokens
@@ -42,6 +43,7 @@ KEPT_WORDS = 6000
 LINE_PENALTY = 0.03
 LINE_SHARES = {"choice": 1 / 3, "other": 0.5}
 OPTIONS = NAMES.index("options")
+NO_HEAD = {"means": [], "deviations": [], "line": [], "line_share": 0.0, "bias": 0.0, "trees": []}
 OLD = {"6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification"}
 
 
@@ -236,9 +238,10 @@ def document_without(made: Prepared, left_out: int | None) -> dict[str, Any]:
     heads = {}
     for name, kind, growth in (("choice", made.is_choice, CHOICE), ("other", ~made.is_choice, OTHER)):
         places = np.flatnonzero(kind & (made.fold != (-1 if left_out is None else left_out)))
-        heads[name] = head(
-            [made.rows[at] for at in places], values[places], made.right[places], growth, LINE_SHARES[name]
-        )
+        rows = [made.rows[at] for at in places]
+        # Where nothing has a form nothing asks its head.
+        fitted_head = head(rows, values[places], made.right[places], growth, LINE_SHARES[name]) if rows else NO_HEAD
+        heads[name] = fitted_head
     return {
         "format": FORMAT,
         "names": NAMES,
@@ -250,7 +253,18 @@ def document_without(made: Prepared, left_out: int | None) -> dict[str, Any]:
 
 
 def cross_validated(made: Prepared) -> np.ndarray:
-    """Score every row by a model that never saw its question, through the shipped code."""
+    """Score every row by a model that never saw its question, through the shipped code.
+
+    Raises:
+        TooFewRowsError: there are too few rows for a head, or too few questions for the words.
+
+    """
+    if len(made.questions) < LEAST_OWN:
+        raise TooFewRowsError("questions", len(made.questions))
+    for kind in (made.is_choice, ~made.is_choice):
+        right = made.right[kind].sum()
+        if kind.any() and 2 * min(right, kind.sum() - right) < LEAST_OWN:
+            raise TooFewRowsError("answers of one form", int(kind.sum()))
     scores = np.zeros(len(made.rows))
     for fold in range(recorded.FOLDS):
         model = model_without(made, fold)

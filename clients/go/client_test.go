@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"runtime"
 	"strconv"
 	"strings"
@@ -521,6 +522,29 @@ func TestErrorsAreFoundByReasonAndByTheContextsErrors(t *testing.T) {
 	}
 	if errors.Is(&gearshift.Error{Code: codes.Internal}, gearshift.ErrReason("")) {
 		t.Error("no reason is no match")
+	}
+}
+
+func TestEveryMethodOfTheContractHasOneHere(t *testing.T) {
+	for owner, service := range map[any]grpc.ServiceDesc{
+		&gearshift.Client{}: gearshiftv1.RouterService_ServiceDesc, &gearshift.Ops{}: gearshiftv1.OpsService_ServiceDesc,
+	} {
+		var names []string
+		for _, method := range service.Methods {
+			names = append(names, method.MethodName)
+		}
+		for _, stream := range service.Streams {
+			names = append(names, stream.StreamName)
+		}
+		for _, name := range names {
+			method, has := reflect.TypeOf(owner).MethodByName(name)
+			if !has || method.Type.In(1) != reflect.TypeFor[context.Context]() {
+				t.Errorf("%T has no %s that takes a context first", owner, name)
+			}
+		}
+		if len(names) < 7 {
+			t.Errorf("%s has only %v", service.ServiceName, names)
+		}
 	}
 }
 

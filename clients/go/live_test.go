@@ -112,13 +112,7 @@ func TestACancelReachesTheProviderWithin100Milliseconds(t *testing.T) {
 				_, err := client.Route(ctx, call)
 				ended <- err
 			}()
-			until(t, "the provider is asked", func() bool {
-				stages, err := client.Ops().ListStages(ctx, "cheap")
-				return err == nil && len(stages) == 1 && stages[0].GetInFlight() == 1
-			})
-			for range 3 { // it is asked: the connection is written to; the simulator answers these behind it
-				service.account(t)
-			}
+			until(t, "the provider is at it", func() bool { return service.account(t).Playing == 1 })
 			return func() { cancel(); failedWith(t, <-ended, codes.Canceled) }
 		},
 	}

@@ -173,7 +173,8 @@ func (s *service) stop() {
 
 // account is what the simulator says that it sent.
 type account struct {
-	Total struct {
+	Playing int `json:"playing"`
+	Total   struct {
 		Requests    int `json:"requests"`
 		ClientsLeft int `json:"clients_left"`
 	} `json:"total"`

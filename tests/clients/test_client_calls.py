@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from gearshift.clients import (
 )
 from gearshift.v1 import answer_pb2, call_pb2, ops_pb2, router_pb2, task_pb2
 from tests.support.fake_router import Context, FakeRouter, completion_of, fail, running_fake_router
+from tests.support.loopback_tls import own_authority
 
 TRIAGE = call("email-triage", "my invoice is wrong", labels=["billing", "other"])
 
@@ -90,6 +90,9 @@ async def test_each_ops_method_is_called() -> None:
         assert (await client.ops.list_cache_entries(ctx, cache="prompt")).entries[0].hits == 12
         assert await client.ops.purge_cache(ctx, task_id="email-triage") == 3
         assert (await client.ops.get_cost_report(ctx, group_by=["task", "day"], since=since)).pending == 2
+        found = await client.ops.list_attempts(ctx, outcome="failed", since=since, page_size=10)
+        assert found.next_page_token == "page-2"
+        assert (await client.ops.get_traffic(ctx, group_by="tenant", step_seconds=60)).step_seconds == 60
         assert (await client.ops.reload(ctx)).changed
         async with client.ops.watch_attempts(ctx, task_id="email-triage") as watch:
             first = await watch.receive()
@@ -99,6 +102,15 @@ async def test_each_ops_method_is_called() -> None:
     )
     assert report.since.ToDatetime(datetime.UTC) == since
     assert list(report.group_by) == [ops_pb2.COST_GROUP_TASK, ops_pb2.COST_GROUP_DAY]
+    searched: ops_pb2.ListAttemptsRequest = next(
+        r for r in router.requests if isinstance(r, ops_pb2.ListAttemptsRequest)
+    )
+    assert (searched.outcome, searched.page_size) == (answer_pb2.ATTEMPT_OUTCOME_FAILED, 10)
+    traffic: ops_pb2.GetTrafficRequest = next(r for r in router.requests if isinstance(r, ops_pb2.GetTrafficRequest))
+    assert traffic.group_by == ops_pb2.COST_GROUP_TENANT
+    assert {type(each).__name__ for each in router.requests} == {
+        f"{method.name}Request" for method in ops_pb2.DESCRIPTOR.services_by_name["OpsService"].methods
+    }, "a method of the contract was left out"
 
 
 async def test_a_time_without_a_zone_is_refused() -> None:
@@ -336,13 +348,11 @@ async def test_round_robin_spreads_calls_over_all_addresses() -> None:
     assert more == {0, 5}  # without it they stay on one
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")
 async def test_tls_is_spoken_both_ways(tmp_path: Path) -> None:
     """One self-signed certificate stands for server, client and roots."""
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=router"
-    names = ["-addext", "subjectAltName=DNS:router", "-keyout", str(key), "-out", str(certificate)]
-    await anyio.run_process([*command.split(), *names])
+    for file, pem in zip((certificate, key), own_authority("router", dns="router"), strict=True):
+        file.write_bytes(pem)
     pair = [(key.read_bytes(), certificate.read_bytes())]
     credentials = grpc.ssl_server_credentials(pair, certificate.read_bytes(), require_client_auth=True)
     async with running_fake_router(credentials) as (router, address):

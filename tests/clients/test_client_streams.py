@@ -8,7 +8,16 @@ import anyio
 import grpc
 import pytest
 
-from gearshift.clients import Accumulator, Code, RpcError, background, call, dial, stream_policy
+from gearshift.clients import (
+    Accumulator,
+    Code,
+    RpcError,
+    background,
+    call,
+    dial,
+    stream_policy,
+    with_default_timeout,
+)
 from gearshift.v1 import answer_pb2, router_pb2, stream_pb2
 from tests.support.fake_router import (
     PROMPT_KEY,
@@ -217,6 +226,20 @@ async def test_a_forgotten_prompt_is_sent_again_before_a_stream_begins() -> None
     assert [r.call.system.WhichOneof("source") for r in router.requests] == ["text", "key", "text"]
 
 
+async def test_a_call_that_is_sent_again_has_what_is_left_of_its_one_deadline() -> None:
+    triage = call("email-triage", "hello", system=LONG)
+    async with running_fake_router() as (router, address), dial(address, with_default_timeout(30)) as client:
+        await client.route(background(), triage)
+        for method in ("Route", "StreamRoute"):
+            router.scripts[method] = _forgets(router.scripts[method], after_s=0.05)
+        await client.route(background(), triage)
+        async with client.stream_route(background(), triage) as stream:
+            await stream.fold()
+    left_ms = [int(metadata["gearshift-timeout-ms"]) for metadata in router.metadata]
+    assert len(left_ms) == 5
+    assert left_ms[1] - left_ms[2] >= 50 and left_ms[3] - left_ms[4] >= 50
+
+
 async def test_a_key_of_the_callers_own_is_not_sent_again() -> None:
     async with running_fake_router() as (router, address), dial(address) as client:
         router.scripts["Route"] = _forgets(router.scripts["Route"])
@@ -239,11 +262,12 @@ async def _one_then_silence(_: Any, context: Context) -> None:
     await anyio.sleep_forever()
 
 
-def _forgets(after: Any) -> Any:
-    """Refuse keys, take texts."""
+def _forgets(after: Any, *, after_s: float = 0) -> Any:
+    """Refuse keys, after some work, and take texts."""
 
     async def script(request: Any, context: Context) -> Any:
         if request.call.system.WhichOneof("source") == "key":
+            await anyio.sleep(after_s)
             await fail(context, grpc.StatusCode.FAILED_PRECONDITION, "send the text", reason="PROMPT_NOT_CACHED")
         return await after(request, context)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,11 @@ from gearshift.clients import (
     with_tls,
 )
 from gearshift.clients._details import read_details
+from gearshift.clients.aio import Client, OpsClient
 from gearshift.clients.calls import embed_request, execute_call
 from gearshift.clients.options import Option, settings_from
 from gearshift.clients.prompt_memory import PromptMemory
-from gearshift.v1 import answer_pb2, call_pb2, task_pb2
+from gearshift.v1 import answer_pb2, call_pb2, ops_pb2, router_pb2, task_pb2
 
 
 def test_a_plain_call_says_nothing_that_was_not_said() -> None:
@@ -93,6 +95,13 @@ def test_one_text_is_no_list_of_texts() -> None:
         call("t", "x", labels="abc")
     with pytest.raises(TypeError):
         embed_request("t", "abc")
+
+
+def test_every_method_of_the_contract_has_one_here() -> None:
+    for owner, file, service in ((Client, router_pb2, "RouterService"), (OpsClient, ops_pb2, "OpsService")):
+        for method in file.DESCRIPTOR.services_by_name[service].methods:
+            name = re.sub(r"(?<!^)([A-Z])", r"_\1", method.name).lower()
+            assert list(inspect.signature(getattr(owner, name)).parameters)[:2] == ["self", "ctx"], name
 
 
 def test_the_context_of_execute_has_every_argument_of_call() -> None:

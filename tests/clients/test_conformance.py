@@ -14,7 +14,7 @@ import grpc
 import pytest
 from google.protobuf import json_format
 
-from gearshift.clients import Accumulator, Code, RpcError, StreamProtocolError, background, call, dial, sync
+from gearshift.clients import Accumulator, Code, RpcError, StreamProtocolError, background, call, dial, digest, sync
 from gearshift.server.simulator import FaultKind
 from gearshift.v1 import answer_pb2, router_pb2
 from tests.conformance import make
@@ -83,9 +83,16 @@ def check(case: Json, answer: Accumulator, error: Exception | None) -> None:
             assert wanted == {"kind": "status"} | told(error)
         case _:
             raise error
+    check_stands(expected, answer)
+
+
+def check_stands(expected: Json, answer: Accumulator) -> None:
+    """Compare what stands at the end of a stream."""
     found = snapshot_of(answer)
     assert found == {key: expected[key] for key in found}
     assert outcome_of(answer) == expected["outcome"]
+    calls = answer.completed.tool_calls if answer.completed is not None else ()
+    assert digest(answer.text, calls) == expected["digest"]
     assert answer.digest_matches() == expected["digestMatches"]
 
 
@@ -112,9 +119,7 @@ def test_every_stream_is_folded_as_its_case_says(case: Json) -> None:
     if broken is not None or case["status"]["code"] == "OK":
         assert broken == case["expected"]["error"]
     assert snapshots == case.get("snapshots", snapshots)
-    found = snapshot_of(answer)
-    assert found == {key: case["expected"][key] for key in found}
-    assert answer.digest_matches() == case["expected"]["digestMatches"]
+    check_stands(case["expected"], answer)
 
 
 def plays(cases: Sequence[Json]) -> Callable[[Any, Context], Any]:

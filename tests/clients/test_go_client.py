@@ -88,3 +88,12 @@ def test_vet_and_staticcheck_find_nothing(go: str) -> None:
 def test_its_own_tests_and_examples_pass_against_the_service(go: str) -> None:
     code, said = run(go, "test", "-count=1", "./...")
     assert code == 0, said
+
+
+def test_its_own_tests_find_no_race(go: str) -> None:
+    _, said = run(go, "env", "CGO_ENABLED", "CC")
+    cgo, compiler = said.splitlines()
+    if cgo != "1" or shutil.which(compiler.split()[0]) is None:
+        pytest.skip("Go's race detector needs a C compiler: apt-get install gcc libc6-dev")
+    code, said = run(go, "test", "-race", "-count=1", "-run", "^Test", "./...")
+    assert code == 0, said

@@ -57,13 +57,15 @@ async def test_each_method_of_the_twin_is_called() -> None:
                 assert client.ops.list_cache_entries(ctx).stats[0].misses == 3
                 assert client.ops.purge_cache(ctx, everything=True) == 3
                 assert client.ops.get_cost_report(ctx, since=datetime.datetime.now(datetime.UTC)).pending == 2
+                assert client.ops.list_attempts(ctx, task_id="t").next_page_token == "page-2"
+                assert client.ops.get_traffic(ctx).step_seconds == 60
                 assert client.ops.reload(ctx).config_revision == "abc123"
                 with client.ops.watch_attempts(ctx) as watch:
                     first = watch.receive()
                     assert first is not None and first.attempt.number == 1
 
         await _in_thread(work)
-    assert len(router.requests) == 15
+    assert len(router.requests) == 17
 
 
 async def test_the_twins_stream_folds_to_its_text() -> None:

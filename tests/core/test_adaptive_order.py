@@ -378,3 +378,12 @@ async def test_what_says_something_of_a_stage(fields: dict[str, Any], counted: b
     experience.attempt_ended(context, attempt(**fields))
     odds = experience.odds(_KEY, TaskType.GENERATE, 0.0)
     assert (odds.failed > 0.05 or odds.answers > 0) == counted
+
+
+async def test_a_new_stage_is_weighed_by_what_the_others_write_and_not_by_a_guess() -> None:
+    async with _chain("1", "9", probe_share=0) as router:
+        strong = router.blueprint.chains["generate"].stages[1].model
+        for _ in range(50):
+            router.state.estimator.learn("task", strong, 40, 10, 4)
+        # Four tokens at 9 cost less than the 512 that are guessed of an unknown model at 1.
+        assert not router.explain(request()).skipped

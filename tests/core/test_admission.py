@@ -73,8 +73,7 @@ async def test_a_reservation_is_all_or_none() -> None:
     before = levels(admission, of)
     assert refused(admission, of, extra=tenant).limit == "requests of tenant or task"
     assert levels(admission, of) == before
-    full = limited(concurrency=1)
-    leave(admission, stage(1, limits=LimitsConfig(concurrency=1)))
+    full = stage(1, limits=LimitsConfig(concurrency=1))
     fresh = buckets_of(LimitsConfig(tokens_per_minute=60), time.monotonic())
     held = leave(admission, full)
     assert refused(admission, full, extra=fresh).limit.startswith("concurrency")
@@ -324,6 +323,48 @@ async def test_new_limits_keep_breaker_and_figures() -> None:
     assert guard.breaker.state is BreakerState.OPEN
     assert guard.figures.attempts == 1
     assert guard.buckets[0].capacity == 7
+
+
+async def test_new_limits_count_what_runs_under_the_old_ones() -> None:
+    admission, old, new = Admission(), limited(concurrency=3), limited(concurrency=4)
+    held = [leave(admission, old) for _ in range(3)]
+    held.append(leave(admission, new))
+    for of in (new, old, new):  # calls of both configurations go on for a while
+        refused(admission, of)
+    settle(held[0])
+    held[0] = leave(admission, new)
+    refused(admission, new)
+    for each in held:
+        settle(each)
+    assert levels(admission, new) == {"concurrency": 4}
+
+
+async def test_what_was_reserved_under_old_limits_comes_back_to_the_new_ones() -> None:
+    admission = Admission()
+    old = limited(tokens_per_minute=100 / 1440, burst_s=86_400)
+    new = limited(tokens_per_minute=200 / 1440, burst_s=86_400)
+    permit = leave(admission, old, Amounts(100, None))
+    leave(admission, new, Amounts(100, None))
+    refused(admission, new, Amounts(50, None))
+    settle(permit, tokens=10)
+    leave(admission, new, Amounts(90, None))
+    refused(admission, new, Amounts(5, None))
+
+
+async def test_what_was_spent_under_an_old_budget_is_put_right_in_the_new_one() -> None:
+    admission, now = Admission(), time.monotonic()
+    of = stage(0)
+    extra = admission.shared_buckets("tenant", "acme", LimitsConfig(usd_per_day=Decimal(1)), now)
+    permit = leave(admission, of, Amounts(1, Decimal("0.9")), extra)
+    larger = admission.shared_buckets("tenant", "acme", LimitsConfig(usd_per_day=Decimal(2)), now)
+    settle(permit, cost="0.1")
+    assert larger[0].level(now) == pytest.approx(1.9)
+
+
+async def test_a_pause_outlasts_new_limits() -> None:
+    admission, old, new = Admission(), limited(concurrency=1), limited(concurrency=2)
+    settle(leave(admission, old), failure=FailureKind.RATE_LIMIT, retry_after_s=30.0)
+    assert refused(admission, new).limit.startswith("the provider's own limit")
 
 
 async def test_new_limits_of_a_tenant_count() -> None:

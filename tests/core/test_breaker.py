@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -140,13 +141,67 @@ def test_a_refused_key_opens_at_once_and_for_long() -> None:
     assert breaker.reason == "authentication"
 
 
+def test_who_has_nowhere_else_to_go_probes_early_one_at_a_time() -> None:
+    breaker = _opened()
+    assert not breaker.permits(0.0)
+    assert breaker.permits(0.0, early=True)
+    ticket = breaker.begin(0.0, early=True)
+    assert ticket
+    assert breaker.begin(0.0, early=True) is None
+    breaker.succeed(ticket)
+    assert state(breaker) is BreakerState.CLOSED
+
+
+def test_early_probes_that_fail_come_less_often_and_change_nothing_else() -> None:
+    breaker, now, pauses = _opened(), 0.0, list[float]()
+    for _ in range(6):
+        ticket = breaker.begin(now, early=True)
+        assert ticket
+        breaker.fail(_FAULT, "server", now, ticket)
+        pauses.append(breaker.probe_in(now, early=True))
+        now += pauses[-1] + 1e-9
+    assert pauses == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.5, 0.5])
+    assert breaker.probe_in(now) == pytest.approx(10.0 - now)
+    # A regular probe that fails doubles its time as ever.
+    ticket = breaker.begin(10.0)
+    assert ticket
+    breaker.fail(_FAULT, "server", 10.0, ticket)
+    assert breaker.probe_in(10.0) == 20.0
+
+
+def test_the_pauses_begin_anew_after_an_answer() -> None:
+    breaker = _opened()
+    for now in (0.0, 0.1):
+        ticket = breaker.begin(now, early=True)
+        assert ticket
+        breaker.fail(_FAULT, "server", now, ticket)
+    ticket = breaker.begin(1.0, early=True)
+    assert ticket
+    breaker.succeed(ticket)
+    for _ in range(3):
+        breaker.fail(_FAULT, "server", 2.0)
+    assert breaker.probe_in(2.0, early=True) == 0.0
+
+
+@pytest.mark.parametrize("count", [_AUTH, BreakerCount.LIMITED])
+def test_nobody_probes_early_where_a_key_was_refused_or_a_limit_reached(count: BreakerCount) -> None:
+    breaker = Breaker(_CONFIG)
+    for _ in range(3):
+        breaker.fail(count, "x", 0.0)
+    assert state(breaker) is BreakerState.OPEN
+    assert not breaker.permits(0.1, early=True)
+    assert breaker.probe_in(0.1, early=True) == breaker.probe_in(0.1)
+
+
 def test_its_state_prints_well() -> None:
     assert repr(_opened()) == "<Breaker open 'server'>"
 
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["begin", "succeed", "fail", "none", "auth", "abandon", "wait"]), st.integers(0, 5)),
+        st.tuples(
+            st.sampled_from(["begin", "early", "succeed", "fail", "none", "auth", "abandon", "wait"]), st.integers(0, 5)
+        ),
         max_size=80,
     )
 )
@@ -155,9 +210,9 @@ def test_never_more_than_one_probe_runs(steps: list[tuple[str, int]]) -> None:
     for what, which in steps:
         if what == "wait":
             now += which * 5
-        elif what == "begin":
-            permitted = breaker.permits(now)
-            ticket = breaker.begin(now)
+        elif what in ("begin", "early"):
+            permitted = breaker.permits(now, early=what == "early")
+            ticket = breaker.begin(now, early=what == "early")
             assert permitted == (ticket is not None)
             if ticket is not None:
                 running.append(ticket)
@@ -172,3 +227,4 @@ def test_never_more_than_one_probe_runs(steps: list[tuple[str, int]]) -> None:
         if state(breaker) is BreakerState.HALF_OPEN:
             assert sum(1 for ticket in running if ticket) >= 1
             assert not breaker.permits(now)
+            assert not breaker.permits(now, early=True)

@@ -65,6 +65,14 @@ def test_an_unsure_guess_gives_no_type_but_its_probabilities() -> None:
     assert guess.probabilities[0][1] == guess.confidence
 
 
+@pytest.mark.parametrize(
+    "text", ["x", "hello", "test", "why", "The", "ok.", "go", "2 + 2", "Question:", "data", "summarize", "the the the"]
+)
+def test_a_word_is_too_little_to_go_by(text: str) -> None:
+    guess = CLASSIFIER.guess(text)
+    assert (guess.task_type, guess.confidence, guess.complexity, guess.probabilities) == (None, 0.0, None, ())
+
+
 def test_probabilities_are_sorted_and_sum_to_one() -> None:
     probabilities = [share for _, share in CLASSIFIER.guess("Summarize this article").probabilities]
     assert sum(probabilities) == pytest.approx(1)

@@ -13,16 +13,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gearshift.core.answer import Usage
-from gearshift.core.blueprint import Blueprint
+from gearshift.core.blueprint import Blueprint, Stage
 from gearshift.core.catalogue import Feature
 from gearshift.core.config.model import LimitsConfig
 from gearshift.core.embedding import checked
-from gearshift.core.errors import ChainExhaustedError, NoStageError, RateLimitedError
+from gearshift.core.errors import ChainExhaustedError, InvalidRequestError, NoStageError, RateLimitedError
 from gearshift.core.failures import ProviderFailure
 from gearshift.core.provider import EmbedCall, EmbedResult
 from gearshift.core.request import EmbedRequest, Policy, Task
 from gearshift.core.router import Router
-from gearshift.core.words import AttemptCause, AttemptOutcome, FailureKind, Outcome, Truncation, UsageSource
+from gearshift.core.words import (
+    AttemptCause,
+    AttemptOutcome,
+    Complexity,
+    FailureKind,
+    Outcome,
+    Truncation,
+    UsageSource,
+)
 from tests.support.blueprints import ALL_FEATURES, blueprint, policy, stage
 from tests.support.changed import changed
 from tests.support.engine import Engine, Notebook, engine
@@ -175,12 +183,48 @@ async def test_a_model_that_does_not_embed_is_skipped() -> None:
     assert [(each.stage.position, each.reason) for each in answer.completion.skipped] == [(0, "feature")]
 
 
-async def test_a_long_text_fits_only_when_it_may_be_cut() -> None:
-    made = engine(blueprint(stage(0, context_tokens=100)), [[_WELL]])
-    with pytest.raises(NoStageError, match="do not fit"):
-        await made.router.embed(embed(["x" * 4000]))
-    await made.router.embed(embed(["x" * 4000], truncation=Truncation.END))
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param({"context_tokens": 100}, id="its context"),
+        pytest.param({"max_input_tokens": 100}, id="the longest text that it embeds whole"),
+    ],
+)
+async def test_a_long_text_fits_only_when_it_may_be_cut(model: dict[str, int]) -> None:
+    small = stage(0)
+    made = engine(blueprint(changed(small, model=changed(small.model, **model))), [[_WELL]])
+    with pytest.raises(InvalidRequestError, match="do not fit") as caught:
+        await made.router.embed(embed(["short", "x" * 4000]))
+    assert caught.value.violations[0].field == "inputs[1]"
+    assert made.upstream_calls == 0
+    await made.router.embed(embed(["short", "x" * 4000], truncation=Truncation.END))
     assert made.providers["p0"].embed_calls[0].truncation is Truncation.END
+
+
+async def test_a_text_that_is_perhaps_too_long_is_left_to_the_provider_and_another_stage() -> None:
+    small = stage(0)
+    plan = blueprint(changed(small, model=changed(small.model, max_input_tokens=100)), stage(1))
+    made = engine(plan, [[fails(FailureKind.CONTEXT_LENGTH, status=400)], [_WELL]])
+    answer = await made.router.embed(embed(["x" * 440]))
+    assert answer.completion.served_by is not None
+    assert answer.completion.served_by.position == 1
+
+
+async def test_a_text_that_every_model_calls_too_long_is_invalid() -> None:
+    made = engine(blueprint(stage(0), stage(1)), [[fails(FailureKind.CONTEXT_LENGTH, status=400)]] * 2)
+    with pytest.raises(InvalidRequestError, match="m0, m1") as caught:
+        await made.router.embed(embed())
+    assert caught.value.violations[0].field == "inputs"
+    assert [error for _, error in made.notebook.calls] == ["INVALID_REQUEST"]
+    made.check_settled()
+
+
+async def test_other_failures_beside_a_long_text_leave_the_chain_exhausted() -> None:
+    made = engine(
+        blueprint(stage(0), stage(1)), [[fails(FailureKind.CONTEXT_LENGTH, status=400)], [fails(FailureKind.SERVER)]]
+    )
+    with pytest.raises(ChainExhaustedError):
+        await made.router.embed(embed())
 
 
 # -- caps, limits and leaving ------------------------------------------------------------------------------------------
@@ -330,3 +374,53 @@ def test_each_text_gets_its_own_vector_or_there_are_none(
         assert failures <= max_attempts
 
     anyio.run(run)
+
+
+# -- what is expected of texts ---------------------------------------------------------------------------------------
+
+
+async def test_what_a_model_makes_of_texts_is_learned_from_their_usage() -> None:
+    made = engine(blueprint(stage(0)), [[_WELL]])
+    model = made.router.blueprint.chains["embed"].stages[0].model
+    estimator = made.router.state.estimator
+    before = estimator.text_tokens(4000, model)
+    for number in range(20):  # the scripted provider counts one token a text
+        await made.router.embed(embed([f"{number:04}" * 100]))
+    assert before == 1000
+    assert estimator.text_tokens(4000, model) < 400
+
+
+async def test_texts_whose_ends_were_cut_teach_nothing() -> None:
+    made = engine(blueprint(stage(0)), [[_WELL]])
+    model = made.router.blueprint.chains["embed"].stages[0].model
+    await made.router.embed(embed(["x" * 4000], truncation=Truncation.END))
+    assert made.router.state.estimator.text_tokens(4000, model) == 1000
+
+
+def own_machine(place: int, *, capability: Complexity = Complexity.LOW, limits: LimitsConfig | None = None) -> Stage:
+    made = stage(place, price=None, capability=capability, limits=limits)
+    return changed(
+        made,
+        model=changed(made.model, self_hosted=True),
+        provider=changed(made.provider, cost_per_hour_usd=Decimal(3600)),
+    )
+
+
+async def test_the_time_of_an_own_machine_is_reserved_as_money() -> None:
+    plan = blueprint(own_machine(0, limits=LimitsConfig(usd_per_day=Decimal(1))))
+    made = engine(plan, [[_WELL]])
+    await made.router.embed(embed())
+    (guard,) = made.guards
+    guard.figures.total_ms = 10_000  # a call of 10 s costs 10 USD on a machine of 1 USD a second
+    with pytest.raises(RateLimitedError):
+        await made.router.embed(embed(("b",)))
+    assert made.upstream_calls == 1
+
+
+async def test_the_strongest_model_may_be_an_own_machine() -> None:
+    made = engine(blueprint(stage(0), own_machine(1, capability=Complexity.HIGH)), [[_WELL], [_WELL]])
+    strong = made.router.blueprint.chains["embed"].stages[1]
+    made.router.state.admission.state_of(strong, 0.0).figures.total_ms = 500
+    cost = (await made.router.embed(embed())).completion.cost
+    assert cost.strongest_model == "m1"
+    assert cost.strongest_usd == Decimal("0.5")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gearshift.core.answer import EmbedAnswer
 from gearshift.core.cache.store import CacheFilter
 from gearshift.core.config.model import CachingConfig
-from gearshift.core.errors import ChainExhaustedError
+from gearshift.core.errors import ChainExhaustedError, InvalidRequestError, RouteError
 from gearshift.core.request import EmbedRequest, Policy, Task
 from gearshift.core.words import FailureKind, InputType, Sensitivity
 from tests.support.blueprints import blueprint, stage
@@ -145,16 +145,14 @@ def test_every_text_gets_its_vector_whatever_was_known(calls: list[list[str]]) -
 # -- calls that come together ----------------------------------------------------------------------------------------
 
 
-async def together(
-    made: Engine, calls: Sequence[EmbedRequest], gate: anyio.Event
-) -> list[EmbedAnswer | ChainExhaustedError]:
+async def together(made: Engine, calls: Sequence[EmbedRequest], gate: anyio.Event) -> list[EmbedAnswer | RouteError]:
     """Make the first call, and the others while it is upstream."""
-    answers: dict[int, EmbedAnswer | ChainExhaustedError] = {}
+    answers: dict[int, EmbedAnswer | RouteError] = {}
 
     async def ask(number: int) -> None:
         try:
             answers[number] = await made.router.embed(calls[number])
-        except ChainExhaustedError as error:
+        except (ChainExhaustedError, InvalidRequestError) as error:
             answers[number] = error
 
     with anyio.fail_after(5):
@@ -224,7 +222,7 @@ async def test_one_bad_text_does_not_fail_its_neighbours() -> None:
         answers = await together(made, [embed(("a",)), embed(("b",)), embed(("c",))], gate)
         assert isinstance(answers[0], EmbedAnswer)
         kinds = [type(answer) for answer in answers[1:]]
-        assert sorted(kind.__name__ for kind in kinds) == ["ChainExhaustedError", "EmbedAnswer"]
+        assert sorted(kind.__name__ for kind in kinds) == ["EmbedAnswer", "InvalidRequestError"]
 
 
 async def test_a_provider_that_fails_is_not_asked_once_for_each_caller() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
+import time
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from decimal import Decimal
 
@@ -12,7 +13,7 @@ import pytest
 from gearshift.core.answer import StageRef, Usage, Verdict
 from gearshift.core.blueprint import ChainPolicy, Stage
 from gearshift.core.catalogue import Feature
-from gearshift.core.config.model import LimitsConfig
+from gearshift.core.config.model import BreakerConfig, LimitsConfig
 from gearshift.core.errors import (
     ChainExhaustedError,
     DeadlineError,
@@ -20,9 +21,10 @@ from gearshift.core.errors import (
     NotAcceptedError,
     RateLimitedError,
 )
-from gearshift.core.events import ReasoningDelta, TextDelta
+from gearshift.core.events import ReasoningDelta, TextDelta, ToolCallFragment
 from gearshift.core.failures import ProviderFailure
 from gearshift.core.gates import Candidate
+from gearshift.core.gates.window.base import Watcher
 from gearshift.core.ledger.outcomes import JudgedAttempt, confidence_of, measured
 from gearshift.core.ledger.row import verdicts_text
 from gearshift.core.observer import CallContext, Observer
@@ -36,6 +38,7 @@ from gearshift.core.request import (
     ProviderState,
     StreamPolicy,
     Text,
+    Tool,
     ToolCall,
     ToolResult,
     user,
@@ -44,6 +47,7 @@ from gearshift.core.words import (
     AttemptCause,
     AttemptOutcome,
     AttemptRole,
+    BreakerState,
     CheckpointPolicy,
     Complexity,
     FailureKind,
@@ -571,6 +575,24 @@ async def test_a_broken_gate_loses_no_place() -> None:
     made.check_settled()
 
 
+class _BrokenWatch(_BrokenGate):
+    """An own gate whose bug is in what watches a stream."""
+
+    def watch(self) -> Watcher:
+        raise ZeroDivisionError
+
+
+async def test_a_gate_that_breaks_before_the_call_is_made_loses_no_place() -> None:
+    made = engine(blueprint(*chain(_LOW)), [[says("Yes.")]], gates=[_BrokenWatch()])
+    with anyio.fail_after(5):  # a call that finds no place waits for one
+        for _ in range(3):
+            with pytest.raises(ZeroDivisionError):
+                async for _batch in made.router.stream(request(stream=StreamPolicy())):
+                    pass
+    assert made.upstream_calls == 0
+    made.check_settled()
+
+
 class _Picky:
     """An own gate that finds short answers poor."""
 
@@ -608,6 +630,28 @@ async def test_opaque_state_goes_back_to_its_own_model_only() -> None:
     assert made.providers["p1"].calls[0].messages[1].provider_state == state
     assert made.providers["p0"].calls[0].messages[1].provider_state is None
     assert any("left out" in note for note in answer.completion.notes)
+
+
+async def test_a_tool_loop_stays_on_its_model_though_that_keeps_no_state() -> None:
+    look = ToolCallFragment(0, "c1", "look", "{}")
+    made = engine(blueprint(*chain(_LOW, _LOW)), [[fails(FailureKind.SERVER), says("A")], [says(look), says("B")]])
+    call = request(tools=(Tool(name="look"),))
+    turn = await made.router.route(call)
+    state = turn.completion.provider_state
+    assert state == ProviderState(provider="p1", model="m1", data=b"")
+    messages = (
+        *call.messages,
+        Message(role=Role.ASSISTANT, parts=turn.tool_calls, provider_state=state),
+        Message(role=Role.TOOL, parts=(ToolResult(tool_call_id="c1", content="found"),)),
+    )
+    answer = await made.router.route(changed(call, messages=messages))
+    assert answer.text == "B"
+    # There is nothing in it for any provider, and nothing that could be left out.
+    assert made.providers["p1"].calls[1].messages[1].provider_state is None
+    assert answer.completion.notes == ()
+    # The next question begins at the cheap end again.
+    over = (*messages, Message(role=Role.ASSISTANT, parts=(Text("B"),)), user("And now?"))
+    assert (await made.router.route(changed(call, messages=over))).text == "A"
 
 
 async def test_restricted_tasks_go_to_cleared_and_secure_providers_only() -> None:
@@ -675,3 +719,64 @@ async def test_a_loop_after_a_checkpoint_is_continued_from_there() -> None:
     assert made.notebook.attempts[0].outcome is AttemptOutcome.STOPPED
     assert replay.text.endswith(" it ends.")
     assert [switch.mode for switch in replay.switches] == [SwitchMode.CONTINUE]
+
+
+# -- what callers may not do to the health of a provider -------------------------------------------------------------
+
+
+async def _hasty(made: Engine, seconds: float, **options: object) -> None:
+    ends_by = time.monotonic() + seconds
+    with suppress(DeadlineError, ChainExhaustedError):
+        if "stream" in options:
+            async for _batch in made.router.stream(request(**options), ends_by=ends_by):  # type: ignore[arg-type]
+                pass
+        else:
+            await made.router.route(request(**options), ends_by=ends_by)  # type: ignore[arg-type]
+
+
+_FRAGILE = BreakerConfig(consecutive_faults=2, window=4, fault_rate=0.5)
+_WRITES_ON = fails(FailureKind.TOTAL_TIMEOUT, "word ")
+
+
+@pytest.mark.parametrize(
+    ("script", "options"),
+    [
+        pytest.param(Script(stalls=True), {}, id="whole"),
+        pytest.param(Script(stalls=True), {"stream": StreamPolicy()}, id="stream"),
+        pytest.param(_WRITES_ON, {"stream": StreamPolicy()}, id="stream that has begun"),
+    ],
+)
+async def test_callers_in_a_hurry_take_no_provider_out_of_use(script: Script, options: dict[str, object]) -> None:
+    made = engine(blueprint(stage(0, breaker=_FRAGILE)), [[script]])
+    for number in range(6):
+        await _hasty(made, 0.1, request_id=f"r{number}", **options)
+    assert made.upstream_calls == 6
+    assert made.guards[0].breaker.state is BreakerState.CLOSED
+    assert made.guards[0].figures.failures == 6
+    made.check_settled()
+
+
+async def test_a_provider_that_is_much_slower_than_usual_is_taken_out_of_use() -> None:
+    made = engine(blueprint(stage(0, breaker=_FRAGILE)), [[says("Yes."), Script(stalls=True)]])
+    await made.router.route(request())
+    made.guards[0].figures.total_ms = 10.0
+    for number in range(2):
+        await _hasty(made, 0.2, request_id=f"r{number}")
+    assert made.guards[0].breaker.state is BreakerState.OPEN
+
+
+async def test_a_provider_that_takes_longer_than_is_configured_is_taken_out_of_use() -> None:
+    quick = Timeouts(connect_s=0.01, first_token_s=0.01, idle_s=0.01, total_s=0.02)
+    made = engine(blueprint(changed(stage(0, breaker=_FRAGILE), timeouts=quick)), [[Script(stalls=True)]])
+    for number in range(2):
+        await _hasty(made, 5.0, request_id=f"r{number}")
+    assert made.guards[0].breaker.state is BreakerState.OPEN
+
+
+async def test_prompts_that_ask_for_nothing_take_no_provider_out_of_use() -> None:
+    made = engine(blueprint(stage(0, breaker=_FRAGILE)), [[says(" "), says(finish=FinishReason.LENGTH)]])
+    for number in range(6):
+        with pytest.raises(ChainExhaustedError):
+            await made.router.route(request(request_id=f"r{number}"))
+    assert made.guards[0].breaker.state is BreakerState.CLOSED
+    assert [record.failure for record in made.notebook.attempts] == [FailureKind.EMPTY] * 6

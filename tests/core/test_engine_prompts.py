@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
-from gearshift.core.blueprint import DeclaredTask
+from gearshift.core.answer import Usage
+from gearshift.core.blueprint import Blueprint, DeclaredTask
 from gearshift.core.catalogue import Feature
-from gearshift.core.config.model import TenantConfig
-from gearshift.core.errors import InvalidRequestError, PromptNotCachedError
+from gearshift.core.catalogue.load import Catalogue
+from gearshift.core.classifier import Guess
+from gearshift.core.config.model import CachingConfig, PriceConfig, TenantConfig
+from gearshift.core.errors import ForbiddenError, InvalidRequestError, PromptNotCachedError
 from gearshift.core.promptcache import USE_VARIABLES
 from gearshift.core.provider import CacheHint, ProviderCall
 from gearshift.core.request import JsonOutput, Request, StreamPolicy, SystemPrompt, Tool
@@ -24,6 +29,27 @@ _FIVE, _HOUR, _NONE = CacheHint.FIVE_MINUTES, CacheHint.ONE_HOUR, CacheHint.NONE
 
 def house() -> Engine:
     return engine(blueprint(stage(0, clearance=Sensitivity.RESTRICTED)), [[says("Yes.")]])
+
+
+def declared(
+    task_id: str, plan: Blueprint, *, sensitivity: Sensitivity | None = None, static: bool = False
+) -> DeclaredTask:
+    return DeclaredTask(
+        id=task_id,
+        type=TaskType.GENERATE,
+        complexity=None,
+        sensitivity=sensitivity,
+        prompt="",
+        static=static,
+        output=None,
+        chain=plan.chains["generate"],
+        policy=plan.chains["generate"].policy,
+        stream=StreamPolicy(),
+        max_tokens=None,
+        temperature=None,
+        limits=None,
+        definition_hash=task_id,
+    )
 
 
 def asking(system: SystemPrompt, *, tenant: str = "default", sensitivity: Sensitivity | None = None) -> Request:
@@ -84,6 +110,39 @@ async def test_prompts_that_differ_only_in_values_are_told_to_use_variables() ->
     assert [USE_VARIABLES in each for each in notes] == [False, False, False, True, True]
 
 
+async def test_a_task_may_say_that_its_prompts_are_static() -> None:
+    plan = blueprint(stage(0))
+    task = declared("static", plan, static=True)
+    made = engine(changed(plan, tasks={"static": task}), [[says("Yes.")]])
+    for number in range(5):
+        system = SystemPrompt(text=f"{_LONG} Customer {number}")
+        completion = (await made.router.route(request(system=system, task_id="static", kind=None))).completion
+        assert completion.prompt_key
+        assert completion.notes == ()
+        assert made.router.put_prompt("default", "static", f"{_LONG} Client {number}")
+
+
+async def test_to_explain_a_call_is_no_use_of_its_prompt() -> None:
+    made = house()
+    key = made.router.put_prompt("default", "task", _LONG)
+    for system in (SystemPrompt(text=_LONG * 2), SystemPrompt(key=key)):
+        assert made.router.explain(asking(system)).stages
+    counts = made.router.state.prompts.counts()
+    assert (counts.entries, counts.hits) == (1, 0)
+    with pytest.raises(PromptNotCachedError):
+        made.router.explain(asking(SystemPrompt(key="0" * 32)))
+
+
+def test_a_prompt_is_stored_only_for_tasks_that_the_tenant_may_use() -> None:
+    plan = blueprint(stage(0))
+    tenants = {"acme": TenantConfig(tasks=("mail",))}
+    config = changed(plan.config, access=changed(plan.config.access, tenants=tenants))
+    made = engine(changed(plan, config=config), [[]])
+    assert made.router.put_prompt("acme", "mail", _LONG)
+    with pytest.raises(ForbiddenError):
+        made.router.put_prompt("acme", "other", _LONG)
+
+
 async def test_a_restricted_prompt_is_never_kept() -> None:
     made = house()
     answer = await made.router.route(asking(SystemPrompt(text=_LONG), sensitivity=Sensitivity.RESTRICTED))
@@ -94,22 +153,7 @@ async def test_a_restricted_prompt_is_never_kept() -> None:
 
 async def test_a_prompt_of_restricted_calls_cannot_be_stored() -> None:
     plan = blueprint(stage(0, clearance=Sensitivity.RESTRICTED))
-    task = DeclaredTask(
-        id="records",
-        type=TaskType.GENERATE,
-        complexity=None,
-        sensitivity=Sensitivity.RESTRICTED,
-        prompt="",
-        static=True,
-        output=None,
-        chain=plan.chains["generate"],
-        policy=plan.chains["generate"].policy,
-        stream=StreamPolicy(),
-        max_tokens=None,
-        temperature=None,
-        limits=None,
-        definition_hash="records",
-    )
+    task = declared("records", plan, sensitivity=Sensitivity.RESTRICTED)
     floors = {"clinic": TenantConfig(sensitivity_floor="restricted")}
     config = changed(plan.config, access=changed(plan.config.access, tenants=floors))
     made = engine(changed(plan, config=config, tasks={"records": task}), [[says("Yes.")]])
@@ -155,6 +199,14 @@ async def test_a_json_example_that_breaks_the_schema_is_refused(example: str, to
         await made.router.route(request(output=output, kind=TaskType.EXTRACT))
     assert caught.value.violations[0].field == "call.output.json.examples[1].json"
     assert made.upstream_calls == 0
+
+
+async def test_an_example_of_any_json_is_json() -> None:
+    made = house()
+    output = JsonOutput(examples=(("right", "[1]"), ("wrong", "[1")))
+    with pytest.raises(InvalidRequestError, match="is not JSON") as caught:
+        await made.router.route(request(output=output, kind=TaskType.EXTRACT))
+    assert caught.value.violations[0].field == "call.output.json.examples[1].json"
 
 
 async def test_a_bad_schema_is_told_by_its_field() -> None:
@@ -216,3 +268,79 @@ async def test_the_hint_goes_out_with_the_call() -> None:
     for expected in (_NONE, _FIVE):
         await made.router.route(asking(SystemPrompt(text=_LONG)))
         assert sent(made).cache is expected
+
+
+async def test_no_provider_is_asked_where_the_configuration_says_so() -> None:
+    plan = blueprint(stage(0))
+    config = changed(plan.config, caching=CachingConfig(provider_side=False))
+    made = engine(changed(plan, config=config), [[says("Yes.")]])
+    for _ in range(3):
+        assert (await made.router.route(asking(SystemPrompt(text=_LONG)))).completion.prompt_key
+    assert [call.cache for call in made.providers["p0"].calls] == [_NONE] * 3
+
+
+class Reader:
+    """A classifier that keeps what it was shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[str] = []
+
+    def guess(self, text: str) -> Guess:
+        self.shown.append(text)
+        return Guess(task_type=None, confidence=0.0, complexity=None, complexity_confidence=0.0, probabilities=())
+
+
+async def test_a_prompt_sent_by_its_key_means_what_its_text_means() -> None:
+    reader = Reader()
+    made = engine(blueprint(stage(0)), [[says("Yes.")]], classifier=reader)
+    key = (await made.router.route(request(system=SystemPrompt(text=_LONG), kind=None))).completion.prompt_key
+    await made.router.route(request(system=SystemPrompt(key=key), kind=None))
+    first, by_key = reader.shown
+    assert first == by_key
+    assert _LONG in first
+
+
+# -- what a prefix that is kept costs --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sent", "asked", "is_warm"),
+    [
+        pytest.param([0], 10, False, id="never asked to keep it"),
+        pytest.param([0, 60], 359, True, id="within five minutes"),
+        pytest.param([0, 60], 360, False, id="five minutes later"),
+        pytest.param([0, 400, 800], 4399, True, id="within the hour that was asked for"),
+        pytest.param([0, 400, 800, 900], 4399, True, id="reading it does not shorten the hour"),
+        pytest.param([0, 400, 800], 4400, False, id="an hour later"),
+    ],
+)
+def test_a_prefix_is_warm_for_as_long_as_it_was_asked_for(sent: list[float], asked: float, is_warm: bool) -> None:
+    reuse, model = PrefixReuse(), stage(0).model
+    for now in sent:
+        reuse.hint(model, "key", 1000, now)
+    assert reuse.warm_tokens(model, "key", 4000, asked) == (1000 if is_warm else 0)
+    assert reuse.warm_tokens(model, "other", 4000, asked) == 0
+
+
+async def test_the_plan_counts_a_warm_prefix() -> None:
+    cheaper = Catalogue.price_config(
+        PriceConfig(input_usd=Decimal(10), output_usd=Decimal(0), cache_read_usd=Decimal(1))
+    )
+    small = stage(0)
+    told = Usage(input_tokens=(len(_LONG) + len("Write a line.")) // 4 + 8, output_tokens=1)  # teaches nothing new
+    made = engine(blueprint(changed(small, model=changed(small.model, prices=cheaper))), [[says("Yes.", usage=told)]])
+    asked = asking(SystemPrompt(text=_LONG))
+
+    def expected() -> Decimal:
+        cost = made.router.explain(asked).stages[0].expected_cost
+        assert cost is not None
+        return cost
+
+    costs = [expected()]
+    for _ in range(3):
+        await made.router.route(asked)
+        costs.append(expected())
+    assert costs[0] == costs[1]  # nobody was asked to keep it yet
+    assert costs[2] == costs[3]
+    tokens = len(_LONG) // 4
+    assert costs[1] - costs[2] == tokens * Decimal(9) / 1_000_000

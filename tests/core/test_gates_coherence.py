@@ -85,6 +85,13 @@ def test_any_sums_can_be_read(text: str) -> None:
         pytest.param("def f(a, b", "", id="too short to tell"),
         pytest.param("The Lord of the", "", id="a name"),
         pytest.param(f"{LONG}Thank you :-(", "stopped_sentence", id="a face is taken for a bracket"),
+        pytest.param(
+            f"{LONG} The wind turns west. Then he climbs up and lights", "stopped_sentence", id="a last sentence"
+        ),
+        pytest.param(f"{LONG}\n\nHe writes. He waits. Yours truly", "", id="a greeting"),
+        pytest.param(f"{LONG}\n- Stir it\n- Then let it rest for a while", "", id="items without full stops"),
+        pytest.param(f"{LONG}\nThe lamp is lit. The ships\nare far away from the harbour", "", id="verse"),
+        pytest.param(f"{LONG}\n# Why the keeper, Dr. Brown, e.g. in St. Ives, counts ships", "", id="a heading"),
     ],
 )
 def test_open_structures(text: str, expected: str) -> None:

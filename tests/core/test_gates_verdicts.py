@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gearshift.core.answer import Verdict
 from gearshift.core.gates import Candidate, Finding, Judge
+from gearshift.core.gates.asked import Asked
 from gearshift.core.gates.confidence import ConfidenceGate, measure
 from gearshift.core.gates.labels import LabelsGate, read_label
 from gearshift.core.gates.refusal import RefusalGate
@@ -313,6 +314,17 @@ def test_verdicts_on_restricted_answers_quote_nothing(candidate: Candidate) -> N
         "I won't continue this conversation.",
         "As an AI language model, I don't have access to that.",
         "This request violates our policy.",
+        "I'd rather not discuss this subject.",
+        "That is not something I can help with.",
+        "My guidelines prevent me from answering.",
+        "I'm not comfortable answering this.",
+        "It would be inappropriate for me to answer that.",
+        "No, I will not do that.",
+        # No answer, said at the end.
+        "The provided text does not give enough information to solve the last question.  Therefore, I cannot answer it.",
+        "We lack the diameter of the pipe and the speed of the water.  Therefore, we cannot provide a definitive answer.",
+        "The speed of sound is not given. \\boxed{Cannot be determined}",
+        "The table is missing.\n\nThe answer is (Incomplete information)",
     ],
 )
 def test_a_refusal_is_seen(words: str) -> None:
@@ -329,10 +341,32 @@ def test_a_refusal_is_seen(words: str) -> None:
         "I'm sorry, but I can't give one number only. " + "There are three estimates, each with its reasons. " * 20,
         "Dear Ms Smith, we are sorry that we cannot offer you the position.",
         "Here is the apology you asked for: I am sorry.",
+        "I'd rather not have tea, said the hatter, and poured himself some.",
+        "This is not something I will forget, she said.",
+        # A word of doubt, and then an answer.
+        "Without its market value we cannot determine the answer exactly, but the closest is 4 %.",
+        "I cannot give a definitive answer without the model's number. Most likely the filter is clogged.",
+        "While I cannot determine the answer from the passage alone, general knowledge helps. The answer is (C).",
+        "The interval includes zero, so we cannot find a solution with x > 3. #### 2",
+        'She wrote: "I cannot answer this question."',
     ],
 )
 def test_an_answer_is_no_refusal(words: str) -> None:
     assert result(RefusalGate().judge(text(words))) is VerdictResult.PASS
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "Answer from the text alone. If it does not say, answer that you do not know.\n\nWho built the mill?",
+        "How long is the fuse?\nA. 3 m\nB. 4 m\nC. It cannot be determined",
+        "Write what a clerk says who has to decline an application.",
+    ],
+)
+def test_no_answer_is_one_where_the_prompt_allows_for_it(prompt: str) -> None:
+    for words in ("I cannot answer that: the text does not say.", "Sorry, I cannot answer this."):
+        assert result(RefusalGate().judge(text(words, asked=Asked.of(prompt)))) is VerdictResult.PASS
+        assert result(RefusalGate().judge(text(words, asked=Asked.of("Who built the mill?")))) is VerdictResult.FAIL
 
 
 def test_the_providers_own_stop_is_believed() -> None:

@@ -286,6 +286,20 @@ def replace_calls(row: object) -> object:
     return replace(row, calls=0)  # type: ignore[type-var]
 
 
+async def test_what_callers_said_goes_with_the_attempts(new_store: MakeStore) -> None:
+    store = new_store()
+    async with BufferedLedger(store) as ledger:
+        for name, at in (("old", START), ("new", START + DAY_S)):
+            ledger.append(rows(name, attempt(started_at=at)))
+            verdict = OutcomeVerdict.CORRECTED
+            await ledger.record_outcome(
+                OutcomeReport(request_id=name, tenant="acme", verdict=verdict, correction="private", reported_at=at + 1)
+            )
+        await ledger.prune(START + DAY_S)
+        kept = await anyio.to_thread.run_sync(values_of, store, "SELECT request_id FROM outcomes")
+        assert kept == await anyio.to_thread.run_sync(values_of, store, "SELECT request_id FROM attempts") == ["new"]
+
+
 async def test_idle_machines_are_a_line_of_their_own(new_store: MakeStore) -> None:
     async with BufferedLedger(new_store()) as ledger:
         ledger.append(rows("r1", attempt(provider="own", cost_usd=USD("0.05"))))

@@ -102,6 +102,20 @@ async def test_what_was_not_used_comes_back_and_what_was_used_too_much_is_owed(o
         assert third.wait_s > 0
 
 
+async def test_a_stream_that_reserved_more_than_a_bucket_holds_owes_only_what_it_wrote(opened: Opened) -> None:
+    of, answers = limited(tokens_per_minute=6000, burst_s=1), list[bool]()  # 100 tokens, 100 a second
+    async with opened() as admission:
+        permit = await ask(admission, of, Amounts(100, None))
+        assert isinstance(permit, Permit)
+        (bucket,) = admission.guards()[0].buckets
+        await until(lambda: bucket.level(anyio.current_time()) >= 35)
+        permit.extend(Amounts(30, None), answers.append)
+        await until(lambda: bool(answers))
+        assert answers == [True]
+        settle(permit, tokens=130)
+        assert isinstance(await ask(admission, of, Amounts(5, None)), Permit)
+
+
 async def test_places_are_given_back_and_waited_for_in_order(opened: Opened) -> None:
     of, order = limited(concurrency=2), list[int]()
     async with opened() as admission:

@@ -182,6 +182,30 @@ async def test_a_failed_probe_keeps_all_open_for_longer() -> None:
         await until(lambda: all(each.guards()[0].breaker.probe_in(time.monotonic()) > 0.6 for each in admissions))
 
 
+async def test_a_call_with_nowhere_else_to_go_probes_early_for_all() -> None:
+    async with processes(3) as admissions:
+        breakers_of(admissions)
+        for _ in range(6):
+            await fault(admissions[0])
+        await until(lambda: breakers_of(admissions) == [BreakerState.OPEN] * 3)
+        first = await admissions[1].admit(_OF, ONE, (), until=time.monotonic(), early=True)
+        assert isinstance(first, Permit)
+        # One at a time, whichever process asks.
+        for each in (admissions[0], admissions[2]):
+            got = await each.admit(_OF, ONE, (), until=time.monotonic(), early=True)
+            assert isinstance(got, Refusal)
+            assert got.reason == "breaker"
+        settle(first, failure=FailureKind.SERVER)
+        second: list[Permit] = []
+        while not second:
+            got = await admissions[2].admit(_OF, ONE, (), until=time.monotonic(), early=True)
+            if isinstance(got, Permit):
+                second.append(got)
+            await anyio.sleep(0.01)
+        settle(second[0])
+        assert await until(lambda: breakers_of(admissions) == [BreakerState.CLOSED] * 3) < 1.0
+
+
 async def test_a_refused_key_is_known_to_all() -> None:
     async with processes(2) as admissions:
         breakers_of(admissions)

@@ -264,3 +264,28 @@ def test_it_is_back_after_two_quick_answers() -> None:
     assert not health.answered(2.1, 2.2)
     assert not health.answered(2.3, 2.301)
     assert health.answered(2.4, 2.401)
+
+
+# -- a store that refuses -----------------------------------------------------------------------------------------------
+
+
+async def test_the_next_master_behind_the_same_name_is_found() -> None:
+    of = stage(0, limits=LimitsConfig(requests_per_minute=60_000))
+    async with (
+        redis_server() as old,
+        redis_server() as new,
+        slow_proxy(old.port) as name,
+        shared_admission(name.url) as admission,
+    ):
+        assert isinstance(await ask(admission, of), Permit)
+        # The old master lives on, read-only, and keeps its connections; the name leads to the new one.
+        name.target = new.port
+        await old.follow(new.port)
+        with anyio.fail_after(10):
+            while admission.store.is_up:
+                assert isinstance(await ask(admission, of), Permit)
+                await anyio.sleep(0.01)
+        assert "ReadOnly" in admission.store.health.reason
+        assert isinstance(await ask(admission, of), Permit)  # of this process's share
+        assert await until(lambda: admission.store.is_up) < 2.0
+        assert isinstance(await ask(admission, of), Permit)

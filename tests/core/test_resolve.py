@@ -150,6 +150,8 @@ def test_the_classifier_reads_the_instruction_only_when_it_is_needed() -> None:
 
 def test_the_instruction_is_the_last_user_turn() -> None:
     assert instruction_of(request("Why?")) == "Why?"
+    assert instruction_of(request("Why?", system=SystemPrompt(key="k")), "Think.") == "Think.\n\nWhy?"
+    assert instruction_of(request("Why?", system=SystemPrompt(key="k"))) == "Why?"
 
 
 # -- complexity --------------------------------------------------------------------------------------------------------
@@ -228,6 +230,15 @@ def test_undeclared_tasks_are_unknown_where_tasks_are_strict() -> None:
     with pytest.raises(UnknownTaskError, match=r"declared: triage"):
         resolve(request(kind=None, task_id="tirage"), house(declared(), strict=True), None)
     assert resolve(request(kind=None, task_id="triage"), house(declared(), strict=True), None).declared is not None
+
+
+def test_an_unknown_task_is_told_only_what_its_tenant_may_send() -> None:
+    tenants = {"acme": TenantConfig(tasks=("triage",))}
+    plan = house(declared(), changed(declared(), id="payroll"), strict=True, tenants=tenants)
+    with pytest.raises(UnknownTaskError) as caught:
+        resolve(request(kind=None, task_id="tirage", tenant="acme"), plan, None)
+    assert "triage" in caught.value.message
+    assert "payroll" not in caught.value.message
 
 
 def test_a_tenant_may_use_its_own_tasks_only() -> None:

@@ -1,4 +1,4 @@
-"""A model's own word on how sure it is: asked for where it may be, always taken out, worth little until outcomes say more."""
+"""A model's own word on how sure it is: asked for where it may be, always taken out, worth what was measured until outcomes say more."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def test_the_word_is_asked_for_behind_the_prompt_and_taken_out_of_the_answ
     assert answer.text == "Four."
     verdict = confidence(answer.completion.verdicts)
     assert verdict.result is VerdictResult.PASS
-    assert verdict.confidence == pytest.approx(0.86, abs=0.01)
+    assert verdict.confidence == pytest.approx(0.965, abs=0.01)
     assert "measured by self_assessment, 0 outcomes" in verdict.detail
     made.check_settled()
 
@@ -154,7 +154,7 @@ async def test_a_label_is_read_without_the_mark_where_nothing_else_tells() -> No
     made = one("spam\n[[sure: 99]]")
     answer = await made.router.route(request(kind=TaskType.CLASSIFY, output=LabelOutput(labels=("spam", "ham"))))
     assert answer.text == "spam"
-    assert answer.completion.confidence == pytest.approx(0.86, abs=0.01)
+    assert answer.completion.confidence == pytest.approx(0.965, abs=0.01)
 
 
 async def test_a_held_stream_shows_the_answer_alone() -> None:
@@ -238,10 +238,10 @@ async def test_the_word_and_the_answer_are_weighed_together_where_both_tell() ->
     assert found[1] - found[0] < 0.5
 
 
-def test_the_word_is_worth_little_until_outcomes_say_more() -> None:
+def test_the_word_is_worth_what_was_measured_until_outcomes_say_more() -> None:
     gauge = Gauge(shipped(), Calibration({}))
     before = [gauge.of_word("m", "generate", each).confidence for each in (0.5, 0.9, 0.95, 0.99, 1.0)]
-    assert before == pytest.approx([0.61, 0.75, 0.79, 0.86, 0.86], abs=0.006)
+    assert before == pytest.approx([0.48, 0.82, 0.89, 0.965, 0.965], abs=0.006)
     chance = random.Random(3)
     outcomes: list[Outcome] = []
     for _ in range(800):  # this model means what it says
@@ -277,7 +277,7 @@ async def test_the_ledger_keeps_what_was_measured_and_learns_from_it() -> None:
     (learned,) = measured([judged])
     assert (learned.measure, learned.right) == (STATED, False)
     assert learned.score == pytest.approx(log_odds(0.99), abs=1e-3)
-    assert confidence_of(judged) == pytest.approx(0.86, abs=0.01)
+    assert confidence_of(judged) == pytest.approx(0.965, abs=0.01)
 
 
 async def test_an_answer_that_cannot_be_measured_yet_is_learned_from_all_the_same() -> None:
@@ -312,7 +312,7 @@ async def test_a_second_look_is_not_asked_and_agrees_by_the_answer_alone() -> No
             stage(1, capability=Complexity.HIGH, price="100", features=PLAIN),
             chain_policy=assessing(),
         ),
-        [[says("spam\n[[sure: 95]]"), says("spam")], [says("ham")]],
+        [[says("spam\n[[sure: 88]]"), says("spam")], [says("ham")]],
     )
     answer = await made.router.route(request(kind=TaskType.CLASSIFY, output=LabelOutput(labels=("spam", "ham"))))
     assert answer.text == "spam"

@@ -14,12 +14,13 @@ from gearshift.core.answer import Usage
 from gearshift.core.blueprint import Blueprint, DeclaredTask, Stage
 from gearshift.core.config.model import AccessConfig, LimitsConfig, TenantConfig
 from gearshift.core.errors import RateLimitedError
-from gearshift.core.request import EmbedRequest, Policy, StreamPolicy, Task
+from gearshift.core.request import EmbedRequest, Policy, Request, StreamPolicy, Task
 from gearshift.core.words import TaskType
-from tests.support.blueprints import blueprint, stage
+from tests.support.blueprints import blueprint, policy, stage
 from tests.support.changed import changed
 from tests.support.engine import Engine, engine, request
 from tests.support.scripted_provider import Script, says
+from tests.support.stream_rules import replayed
 
 TWO = LimitsConfig(usd_per_day=Decimal(2), usd_per_month=Decimal(100))
 DEAR = stage(0, price="1000")
@@ -29,7 +30,7 @@ CALL = Usage(input_tokens=500, output_tokens=500)
 """1 USD on the dear stage, 0.01 on the cheap one."""
 TINY = LimitsConfig(usd_per_day=Decimal("0.95"), usd_per_month=Decimal(100))
 TEN_TOKENS_A_USD = "100000"
-"""A text of one letter is expected to be 8 tokens, and is 1: two of them go into the tiny budget."""
+"""A text of 32 letters is expected to be 8 tokens, and is 1: two of them go into the tiny budget."""
 
 
 def house(
@@ -75,6 +76,16 @@ def house(
 
 def texts(plan: Blueprint) -> Engine:
     return engine(plan, [[says("by p0", usage=CALL)], [says("by p1", usage=CALL)]])
+
+
+async def folded(made: Engine, call: Request) -> str:
+    """Give the text of a call, streamed or not."""
+    if call.stream is None:
+        return (await made.router.route(call)).text
+    replay = await replayed(made.router.stream(call))
+    if replay.error is not None:
+        raise replay.error
+    return replay.text
 
 
 async def written(made: Engine) -> str:
@@ -125,6 +136,39 @@ async def test_both_budgets_spent_and_both_name_a_chain() -> None:
     assert left(made, "task", "job", LimitsConfig(usd_per_day=Decimal("1.015"))) == [-0.025]
 
 
+@pytest.mark.parametrize("streams", [False, True])
+async def test_caps_of_the_chain_that_serves_instead_hold_there(streams: bool) -> None:
+    plan = house(TWO)
+    small = changed(plan.chains["small"], policy=policy(max_cost_usd=Decimal("0.001")))
+    made = texts(replace(plan, chains={**plan.chains, "small": small}))
+    call = request(task_id="job", kind=None, stream=StreamPolicy() if streams else None)
+    for _ in range(2):
+        assert (await folded(made, call)) == "by p0"
+    with pytest.raises(RateLimitedError, match="cost of task job"):
+        await folded(made, call)
+    assert not made.providers["p1"].calls
+
+
+async def test_attempts_are_capped_as_where_they_are_made() -> None:
+    plan = house(TWO)
+    small = changed(plan.chains["small"], policy=policy(max_attempts=3, max_hops=9))
+    made = texts(replace(plan, chains={**plan.chains, "small": small}))
+    for _ in range(2):
+        await written(made)
+    call = made.router.explain(request(task_id="job", kind=None)).call
+    assert (call.resolved.chain.name, call.max_attempts, call.max_hops) == ("small", 3, 4)
+
+
+async def test_caps_of_the_chain_that_embeds_instead_hold_there() -> None:
+    plan = house(TINY, kind=TaskType.EMBED, dear=stage(0, price=TEN_TOKENS_A_USD))
+    small = changed(plan.chains["small"], policy=policy(max_cost_usd=Decimal("0.000001")))
+    made = engine(replace(plan, chains={**plan.chains, "small": small}), [[Script()], [Script()]])
+    asked = EmbedRequest(request_id="r", tenant="default", task=Task(id="job"), inputs=("a" * 32, "b" * 32))
+    with pytest.raises(RateLimitedError):
+        await made.router.embed(asked)
+    assert made.upstream_calls == 0
+
+
 async def test_chain_that_may_not_serve_the_call_leaves_the_stop() -> None:
     made = texts(house(TWO))
     assert [await written(made) for _ in range(2)] == ["by p0", "by p0"]
@@ -160,8 +204,9 @@ def vectors(
 
 
 async def embedded(made: Engine, *inputs: str, **fields: object) -> tuple[str, tuple[str, ...]]:
-    """Embed; give who served, and the notes."""
-    asked = EmbedRequest(request_id="r", tenant="default", task=Task(id="job"), inputs=inputs, **fields)  # type: ignore[arg-type]
+    """Embed texts of 32 letters; give who served, and the notes."""
+    sent = tuple(each * 32 for each in inputs)
+    asked = EmbedRequest(request_id="r", tenant="default", task=Task(id="job"), inputs=sent, **fields)  # type: ignore[arg-type]
     completion = (await made.router.embed(asked)).completion
     return ("cache" if completion.cached else completion.served_by.provider if completion.served_by else ""), (
         completion.notes

@@ -29,7 +29,7 @@ from gearshift.core.request import (
     ToolResult,
     user,
 )
-from gearshift.core.validation import check_correction, validate, validate_embed
+from gearshift.core.validation import check_outcome, validate, validate_embed
 from gearshift.core.words import Role, ToolMode
 from tests.support.changed import changed
 from tests.support.engine import request
@@ -80,6 +80,31 @@ _PNG = Image(data=b"x", media_type="image/png")
             {"messages": (user("hi"), said(ToolCall(id="1", name="f", arguments=_BIG), role=Role.ASSISTANT))},
             "call.messages[1].parts[0].tool_call.arguments",
             id="huge arguments",
+        ),
+        pytest.param(
+            {"messages": (user("hi"), said(ToolCall(id="1", name="f", arguments="[1]"), role=Role.ASSISTANT))},
+            "call.messages[1].parts[0].tool_call.arguments",
+            id="arguments that are no object",
+        ),
+        pytest.param(
+            {"messages": (user("hi"), said(ToolCall(id="1", name="f", arguments="{"), role=Role.ASSISTANT))},
+            "call.messages[1].parts[0].tool_call.arguments",
+            id="arguments that are no JSON",
+        ),
+        pytest.param(
+            {"messages": (user("hi"), said(ToolCall(id="", name="f", arguments=""), role=Role.ASSISTANT))},
+            "call.messages[1].parts[0].tool_call.id",
+            id="a tool call without an id",
+        ),
+        pytest.param(
+            {"messages": (user("hi"), said(ToolCall(id="1", name="", arguments=""), role=Role.ASSISTANT))},
+            "call.messages[1].parts[0].tool_call.name",
+            id="a tool call without a name",
+        ),
+        pytest.param(
+            {"messages": (user("hi"), said(ToolResult(tool_call_id="", content="x"), role=Role.TOOL))},
+            "call.messages[1].parts[0].tool_result.tool_call_id",
+            id="a result of no call",
         ),
         pytest.param({"messages": (said(Image()),)}, "call.messages[0].parts[0].image.data", id="an empty image"),
         pytest.param(
@@ -223,6 +248,13 @@ def test_an_embedding_that_is_right_passes() -> None:
 
 
 def test_a_huge_correction_is_refused() -> None:
-    check_correction("x" * 65_536)
+    check_outcome("r1", "x" * 65_536)
     with pytest.raises(InvalidRequestError):
-        check_correction("é" * 40_000)
+        check_outcome("r1", "é" * 40_000)
+
+
+@pytest.mark.parametrize("request_id", ["", "x" * 129, "two words", "é", "x\n"])
+def test_what_is_said_of_an_answer_names_its_request(request_id: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        check_outcome(request_id, "")
+    assert [each.field for each in caught.value.violations] == ["request_id"]

@@ -10,9 +10,11 @@ import shlex
 import tomllib
 from collections.abc import Iterator
 from functools import cache
+from itertools import dropwhile, takewhile
 from pathlib import Path
 
 import pytest
+import yaml
 from msgspec import Struct, inspect
 
 from gearshift.clients.cli.command import OWN, other_commands
@@ -22,18 +24,21 @@ from gearshift.core.cache.answers import AnswerCache
 from gearshift.core.cache.manage import Caches
 from gearshift.core.cache.store import MemoryStore
 from gearshift.core.cache.vectors import VectorCache
+from gearshift.core.config.load import parse_config
 from gearshift.core.config.model import CachingConfig, Config
 from gearshift.core.observer import CallContext
 from gearshift.core.promptcache import PromptCache
 from gearshift.core.words import Outcome, VerdictResult
 from gearshift.server.metrics import Metrics
 from gearshift.server.status import CODES
+from gearshift.v1 import ops_pb2, router_pb2
 from tests.support.ledger_rows import attempt, resolution
+from tests.support.page_blocks import blocks_of, typed
 
 ROOT = Path(__file__).parents[2]
 README, DEPENDENCIES, OPERATIONS = ROOT / "README.md", ROOT / "docs/dependencies.md", ROOT / "docs/operations.md"
 CONTRACT = ROOT / "docs/contract.md"
-PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CHECKED = [
     README,
     ROOT / "CHANGELOG.md",
@@ -50,6 +55,8 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NAMED = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 FILE = re.compile(r"[\w.<>-]+(/[\w.<>-]+)*\.(py|pyi|md|yaml|proto|toml|json|jsonl\.gz|tsv|sql)|[\w.-]+(/[\w.-]+)+/?")
 METRIC = re.compile(r"gearshift_\w+")
+ASSIGNED = re.compile(r"[A-Z_]+=")
+PIPES = frozenset({"|", ">", "&&", ";"})
 
 OUTSIDE = frozenset(
     {
@@ -94,7 +101,8 @@ IMPORTED_AS = {
     "pyyaml": "yaml",
     "scikit-learn": "sklearn",
     "opentelemetry-sdk": "opentelemetry.sdk",
-    "opentelemetry-exporter-otlp-proto-grpc": "opentelemetry.exporter",
+    "opentelemetry-exporter-otlp-proto-grpc": "opentelemetry.exporter.otlp.proto.grpc",
+    "opentelemetry-exporter-otlp-proto-http": "opentelemetry.exporter.otlp.proto.http",
 }
 
 
@@ -149,13 +157,22 @@ def settings() -> frozenset[str]:
 
 
 def commands() -> Iterator[tuple[str, str]]:
-    """Give every `gearshift …` of a console block: its page and itself."""
-    for page in CHECKED:
-        for language, body in FENCE.findall(page.read_text("utf-8")):
-            if language == "console":
-                for line in re.sub(r"\\\n\s*", "", body).splitlines():
-                    if line.startswith("$ gearshift "):
-                        yield page.name, line.removeprefix("$ ")
+    """Give every `gearshift …` of a console block, up to a pipe: its place and itself."""
+    for page in PAGES:
+        for block in blocks_of(page, ROOT):
+            for each in typed(block.body) if block.language == "console" else ():
+                words = list(dropwhile(ASSIGNED.match, shlex.split(each.command.replace("\\\n", " "))))
+                if words[:1] == ["gearshift"]:
+                    yield block.place, shlex.join(takewhile(lambda word: word not in PIPES, words))
+
+
+def configurations() -> Iterator[tuple[str, str]]:
+    """Give every block of YAML that is a configuration or sections of one: its place and itself."""
+    for page in PAGES:
+        for block in blocks_of(page, ROOT):
+            whole: object = yaml.safe_load(block.body) if block.language == "yaml" else None
+            if isinstance(whole, dict) and whole.keys() <= set(Config.__struct_fields__):
+                yield block.place, block.body
 
 
 def parses(command: str) -> bool:
@@ -305,9 +322,15 @@ def test_files_in_the_diagram_exist() -> None:
     assert not [name for name in named if not any(each.endswith(f"/{name}") for each in files())]
 
 
-@pytest.mark.parametrize(("page", "command"), [pytest.param(*each, id=each[1][:60]) for each in commands()])
-def test_commands_of_the_pages_parse(page: str, command: str) -> None:
-    assert parses(command), page
+@pytest.mark.parametrize(("place", "command"), [pytest.param(*each, id=each[1][:60]) for each in commands()])
+def test_commands_of_the_pages_parse(place: str, command: str) -> None:
+    assert parses(command), place
+
+
+@pytest.mark.parametrize(("place", "text"), [pytest.param(*each, id=each[0]) for each in configurations()])
+def test_configurations_of_the_pages_have_only_fields_that_there_are(place: str, text: str) -> None:
+    text = text.replace("stages: …", "stages: [{provider: p, model: m}]")
+    parse_config(text, dict.fromkeys(re.findall(r"\$\{(\w+)\}", text), "x"), place)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -357,12 +380,20 @@ def test_every_metric_stands_in_operations_with_its_labels() -> None:
     assert told == exposed()
 
 
+def test_every_method_is_called_on_the_page_of_grpcurl() -> None:
+    page = (ROOT / "docs/grpcurl.md").read_text("utf-8")
+    services = [*router_pb2.DESCRIPTOR.services_by_name.values(), *ops_pb2.DESCRIPTOR.services_by_name.values()]
+    paths = [f"{service.full_name}/{method.name}" for service in services for method in service.methods]
+    assert len(paths) >= 17
+    assert not [path for path in paths if not re.search(rf"127\.0\.0\.1:50051 {path}\b", page)]
+
+
 def test_every_error_stands_in_the_contract_with_its_code() -> None:
     told = {
         (code, reason)
         for code, reasons in rows(CONTRACT.read_text("utf-8"), "reason")
         for reason in reasons.split(", ")
-        if code != "INTERNAL"  # a fault of ours has no class
+        if reason  # what gRPC refuses by itself, and a fault of ours, have none
     }
     assert told == {(code.name, error.reason) for error, code in CODES.items() if error.__name__ != "RouteError"}
 

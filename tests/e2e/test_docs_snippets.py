@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from gearshift.core.embedded import default_weights_are_installed, runtime_is_installed
-from tests.support.page_blocks import blocks_of, links_of, same, typed
+from tests.support.page_blocks import Block, blocks_of, links_of, same, typed
 from tests.support.page_session import ROOT, RUN, PageError, page_session
 
 DOCS = ROOT / "docs"
-NAMED = ("README", "quick-start", "concepts", "grpcurl", "faq", "security")
+NAMED = ("README", "quick-start", "concepts", "grpcurl", "operations", "faq", "security")
 PAGES = [
     ROOT / "README.md",
     *(DOCS / f"{name}.md" for name in NAMED),
@@ -78,25 +78,6 @@ def test_a_block_that_is_not_run_says_why() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
-def test_links_of_newcomers_pages_resolve(page: Path) -> None:
-    text = page.read_text("utf-8")
-    broken = list[str]()
-    for target in links_of(text):
-        name, _, anchor = target.partition("#")
-        other = (page.parent / name).resolve() if name else page
-        if not other.exists() or (anchor and anchor not in anchors(other)):
-            broken.append(target)
-    assert not broken
-
-
-def anchors(page: Path) -> set[str]:
-    text = page.read_text("utf-8")
-    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
-    slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-    return slugs | set(re.findall(r'<a id="([^"]+)">', text))
-
-
-@pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_tests_that_a_page_names_are_there(page: Path) -> None:
     for file, name in TEST_NAME.findall(page.read_text("utf-8")):
         assert (ROOT / file).is_file(), file
@@ -115,6 +96,26 @@ def test_every_claim_of_the_security_page_names_its_test() -> None:
     claims = [cells for cells in rows if len(cells) == 5 and cells[1].strip() not in ("claim", "---")]
     assert len(claims) >= 40
     assert not [cells[1] for cells in claims if not TEST_NAME.search(cells[3])]
+
+
+BROKEN = {
+    "a command that fails": ("console", "$ false\n", None),
+    "a command that prints otherwise": ("console", "$ echo one\ntwo\n", None),
+    "a command that there is not": ("console", "$ gearshift rout hello\n", None),
+    "a field that there is not": ("yaml", "version: 1\nprovders: {}\n", None),
+    "half a document": ("json", "{\n", None),
+    "a program that prints otherwise": ("python", "print(1)\n", "2\n"),
+    "a program that fails": ("python", "from gearshift.clients import nothing\n", "\n"),
+    "a text that nobody claims": ("text", "hello\n", None),
+    "another language": ("rust", "fn main() {}\n", None),
+}
+
+
+@pytest.mark.parametrize(("language", "body", "printed"), BROKEN.values(), ids=BROKEN)
+async def test_a_broken_block_is_noticed(language: str, body: str, printed: str | None, tmp_path: Path) -> None:
+    async with page_session(tmp_path) as session:
+        with pytest.raises(PageError, match="page:7"):
+            await session.do(Block(page="page", line=7, language=language, body=body, printed=printed))
 
 
 def test_outputs_are_compared_as_the_pages_say() -> None:

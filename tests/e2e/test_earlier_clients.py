@@ -18,6 +18,7 @@ import pytest
 from gearshift.core.words import FailureKind
 from tests.support import earlier_contract
 from tests.support.blueprints import stage
+from tests.support.earlier_contract import BUF, FIRST, PROTOS, Earlier, declared
 from tests.support.running_server import of_stages, running_server
 from tests.support.scripted_provider import ScriptedProvider, fails, says
 
@@ -85,22 +86,21 @@ def _called(root: Path, target: str) -> dict[str, object]:
     return found
 
 
-@pytest.mark.parametrize(
-    "chosen",
-    [
-        pytest.param(earlier_contract.previous, id="before the last change"),
-        pytest.param(lambda: earlier_contract.commits()[-1], id="the first one"),
-    ],
-)
-async def test_a_client_generated_from_an_earlier_contract_still_works(
-    chosen: Callable[[], str], tmp_path: Path
-) -> None:
-    root = await anyio.to_thread.run_sync(earlier_contract.stubs_of, chosen(), tmp_path)
+EARLIER = [
+    pytest.param(earlier_contract.previous, id="before the last change"),
+    pytest.param(earlier_contract.first, id="the first one"),
+]
+Chosen = Callable[[Path], Earlier]
+
+
+@pytest.mark.parametrize("chosen", EARLIER)
+async def test_a_client_generated_from_an_earlier_contract_still_works(chosen: Chosen, tmp_path: Path) -> None:
+    earlier = await anyio.to_thread.run_sync(chosen, tmp_path)
     weak = ScriptedProvider([fails(FailureKind.CONNECTION, "So, ", "well")])
     strong = ScriptedProvider([says("All", " is well.")])
     async with running_server(of_stages(stage(0), stage(1)), providers={"p0": weak, "p1": strong}) as server:
         with anyio.fail_after(BOUND_S):
-            found = await anyio.to_thread.run_sync(functools.partial(_called, root, server.address))
+            found = await anyio.to_thread.run_sync(functools.partial(_called, earlier.stubs, server.address))
     assert found == {
         "route": "All is well.",
         "attempts": 2,
@@ -114,39 +114,69 @@ async def test_a_client_generated_from_an_earlier_contract_still_works(
     }
 
 
-@pytest.mark.parametrize(
-    "chosen",
-    [
-        pytest.param(earlier_contract.previous, id="before the last change"),
-        pytest.param(lambda: earlier_contract.commits()[-1], id="the first one"),
-    ],
-)
-def test_the_contract_breaks_no_earlier_one(chosen: Callable[[], str], tmp_path: Path) -> None:
-    done = _breaking(earlier_contract.stubs_of(chosen(), tmp_path), earlier_contract.ROOT / "protos")
+@pytest.mark.parametrize("chosen", EARLIER)
+def test_the_contract_breaks_no_earlier_one(chosen: Chosen, tmp_path: Path) -> None:
+    done = _breaking(chosen(tmp_path).against, PROTOS)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("chosen", EARLIER)
+def test_an_earlier_contract_is_another_one_than_todays(chosen: Chosen, tmp_path: Path) -> None:
+    assert declared(chosen(tmp_path).against) != declared(PROTOS)
+
+
+def test_the_first_contract_that_is_kept_is_the_first_that_there_was(tmp_path: Path) -> None:
+    sources = earlier_contract.sources_of(earlier_contract.first_commit(), tmp_path)
+    assert declared(sources) == declared(FIRST)
+
+
+def test_a_clone_without_an_earlier_contract_is_skipped(tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    contract = whole / "protos" / "a.proto"
+    contract.parent.mkdir(parents=True)
+    _git(tmp_path, "init", "--quiet", str(whole))
+    made = list[str]()
+    for text, other in (("one", ""), ("two", ""), ("two", "later")):
+        contract.write_text(text)
+        (whole / "other").write_text(other)
+        _git(whole, "add", ".")
+        _git(whole, "commit", "--quiet", "--message", f"{text} {other}")
+        made.append(_git(whole, "rev-parse", "HEAD"))
+    earlier, first = earlier_contract.earlier_commits, earlier_contract.first_commit
+    assert earlier(whole) == [made[0]]
+    assert first(whole) == made[0]
+    for depth in (1, 2):
+        clone = tmp_path / str(depth)
+        _git(tmp_path, "clone", "--quiet", "--depth", str(depth), whole.as_uri(), str(clone))
+        for ask in (earlier, first):
+            with pytest.raises(pytest.skip.Exception, match="too little history"):
+                ask(clone)
+    contract.write_text("three")
+    assert earlier(whole) == [made[1], made[0]], "what is not committed is a change"
+
+
 def test_a_field_that_was_renumbered_is_found(tmp_path: Path) -> None:
-    protos = earlier_contract.ROOT / "protos"
     broken = tmp_path / "protos"
-    shutil.copytree(protos, broken, ignore=shutil.ignore_patterns("*_pb2*", "__pycache__"))
+    shutil.copytree(PROTOS, broken, ignore=shutil.ignore_patterns("*_pb2*", "__pycache__"))
     path = broken / "gearshift" / "v1" / "stream.proto"
     text = path.read_text()
     assert "uint32 after = 1;" in text
     path.write_text(text.replace("uint32 after = 1;", "uint32 after = 7;"))
-    done = _breaking(protos, broken)
-    assert done.returncode != 0
-    assert "after" in done.stdout
+    for before in (PROTOS, FIRST):
+        done = _breaking(before, broken)
+        assert done.returncode != 0
+        assert "after" in done.stdout
 
 
 def _breaking(before: Path, now: Path) -> subprocess.CompletedProcess[str]:
-    buf = Path(sys.executable).parent / "buf"
-    if not buf.exists():
+    if not BUF.exists():
         pytest.skip("buf is not installed: make install")
-    return subprocess.run(
-        [str(buf), "breaking", str(now), "--against", str(before)],
-        capture_output=True,
-        text=True,
-        timeout=BOUND_S,
-        check=False,
-    )
+    command = [str(BUF), "breaking", str(now), "--against", str(before)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=BOUND_S, check=False)
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    person = ["-c", "user.name=Somebody", "-c", "user.email=somebody@example.com", "-c", "commit.gpgsign=false"]
+    command = ["git", *person, *arguments]
+    done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=BOUND_S)
+    return done.stdout.strip()

@@ -77,6 +77,7 @@ def test_configuration_in_the_map_is_right() -> None:
     config = blueprint.config
     assert config.shared.redis is not None and config.ledger.url
     assert config.access.open_health, "probes have no key"
+    assert config.access.open_metrics, "Prometheus has no key; the network policy says who may ask"
     assert config.shared.processes == of("HorizontalPodAutoscaler")["spec"]["minReplicas"]
     mounts = {each["name"]: each["mountPath"] for each in container()["volumeMounts"]}
     assert config.access.keys_file.startswith(f"{mounts['keys']}/")

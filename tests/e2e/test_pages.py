@@ -28,9 +28,13 @@ WEAK = (
     "So, a gearbox is basically a box with gears in it, and they go round and round until somebody stops them at last."
 )
 STRONG = "A gearbox lets an engine run at the speed that suits it while the wheels turn at another."
+LONG = " ".join(f"The gear with {number} teeth turns the one beside it." for number in range(12, 92))
 HOSTILE = (
     "# Head\n\n**bold** and `code` <img src=x onerror=alert(1)> [go](javascript:alert(1)) [there](https://example.com/)"
     "\n\n<script>alert(1)</script>\n\n| a | b |\n| - | - |\n| 1 | 2 |"
+    "\n\n![seen](https://evil.example/a.png) [in](data:text/html,<script>alert(1)</script>) [up](//evil.example/x)"
+    "\n\n<svg onload=alert(1)></svg> <style>@import 'https://evil.example/a.css';</style> <iframe src=//evil.example></iframe>"
+    "\n\n[a](JaVaScRiPt:alert(1)) [b](vbscript:x) <a href='javascript:alert(1)'>c</a> <form action=//evil.example><input></form>"
 )
 PLAN = f"""\
 providers:
@@ -45,6 +49,7 @@ providers:
     latency: {{first_token_ms: 200, token_ms: 60}}
 answers:
   - {{provider: strong, text: "{STRONG}"}}
+  - {{contains: "long one", text: "{LONG}"}}
   - {{contains: "markup", text: {json.dumps(HOSTILE)}}}
   - {{text: "{WEAK}"}}
 """
@@ -107,11 +112,44 @@ async def test_a_switch_in_mid_stream_is_seen_and_heard(tmp_path: Path) -> None:
         await expect(page.locator(".gear.served .name")).to_have_text("large")
         await expect(page.locator("#spoken")).to_have_text("The answer is complete, by large.")
         await expect(page.locator(".facts")).to_contain_text("by large")
-        await expect(page.locator("#cost")).not_to_have_text("$0")
+        # The two sums run up to what the answer says of itself.
+        facts = await page.locator(".facts").text_content() or ""
+        await expect(page.locator("#cost")).to_have_text(re.findall(r"\$[0-9.]+", facts)[0])
+        assert "more than the strongest model" in facts
+        await expect(page.locator("#saved")).to_have_text(re.compile(r"^−\$0\.0+[1-9]"))
         await page.locator(".why summary").click()
         await expect(page.locator(".why p")).to_contain_text("digest checked")
         await picture(page, "chat-shifted")
+        # What the first gear answers alone is cheaper than the strongest.
+        await page.locator("#new").click()
+        await ask(page, "What is a wheel?")
+        await expect(page.locator(".facts .saving")).to_contain_text("less than the strongest model")
+        await expect(page.locator("#saved")).to_have_text(re.compile(r"^\$0\.0+[1-9]"))
         assert await faults_of(page) == []
+        seen.check_console()
+
+
+async def test_a_checkpoint_is_seen_where_it_stands(tmp_path: Path) -> None:
+    async with service(tmp_path) as (_, _, url), running_browser() as browser:
+        seen = await opened(browser, url)
+        page = seen.page
+        await page.locator(".settings details summary").click()
+        await page.select_option("#mode", "fail")
+        await ask(page, "Say the long one.")
+        mark = page.locator(".answer .text .checkpoint")
+        await expect(mark).to_have_attribute("aria-label", re.compile("never taken back"), timeout=BOUND_MS)
+        before = await page.evaluate(
+            """() => {
+                const mark = document.querySelector(".answer .text .checkpoint");
+                const whole = document.createRange();
+                whole.setStart(document.querySelector(".answer .text"), 0);
+                whole.setEndBefore(mark);
+                return whole.toString();
+            }"""
+        )
+        assert before and LONG.startswith(before)
+        assert await faults_of(page) == []
+        await page.locator("#stop").click()
         seen.check_console()
 
 
@@ -232,6 +270,8 @@ access:
         assert caller not in await page.content()
         seen.check_console(refused)
         dashboard = await opened(browser, f"{url}/ops")
+        asked: list[str] = []
+        dashboard.page.on("request", partial(_noted, asked))
         await expect(dashboard.page.locator("#key-why")).to_contain_text("role ops")
         await dashboard.page.fill("#key-field", caller)
         await dashboard.page.keyboard.press("Enter")
@@ -239,6 +279,13 @@ access:
         await dashboard.page.fill("#key-field", ops)
         await dashboard.page.keyboard.press("Enter")
         await expect(dashboard.page.locator("#by-tenant tbody th")).to_have_text("acme")
+        # It goes with the calls, and is nowhere else: not in an address, nor where another tab or day would find it.
+        assert asked and not [each for each in asked if ops in each]
+        assert ops not in dashboard.page.url
+        assert ops not in await dashboard.page.evaluate("JSON.stringify({...localStorage}) + document.cookie")
+        other = await dashboard.page.context.new_page()
+        await other.goto(f"{url}/ops")
+        await expect(other.locator("#key-dialog")).to_be_visible()
         dashboard.check_console(refused)
 
 
@@ -248,18 +295,20 @@ async def test_what_a_model_writes_is_shown_and_never_run(tmp_path: Path) -> Non
         page = seen.page
         alerts: list[str] = []
         page.on("dialog", lambda dialog: alerts.append(dialog.message))
+        asked: list[str] = []
+        page.on("request", partial(_noted, asked))
         await ask(page, "Show me markup.")
         text = page.locator(".answer.ended .text")
-        await expect(text.locator("h1")).to_have_text("Head")
+        await expect(text.locator("h1")).to_have_text("Head", timeout=BOUND_MS)
         await expect(text.locator("strong")).to_have_text("bold")
         await expect(text.locator("td").first).to_have_text("1")
-        assert await text.locator("img, script").count() == 0
+        assert await text.locator("img, script, svg, style, iframe, form, input").count() == 0
         await expect(text).to_contain_text("<img src=x onerror=alert(1)>")
         links = text.locator("a")
-        assert [await links.nth(place).get_attribute("href") for place in range(await links.count())] == [
-            None,
-            "https://example.com/",
-        ]
+        addresses = [await links.nth(place).get_attribute("href") for place in range(await links.count())]
+        assert "https://example.com/" in addresses
+        assert all(each is None or each.startswith("https://") for each in addresses)
+        assert asked and all(each.startswith(f"{url}/") for each in asked)
         assert await links.nth(1).get_attribute("rel") == "noopener noreferrer nofollow"
         assert alerts == []
         seen.check_console()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,16 @@ import pytest
 numpy = pytest.importorskip("numpy")
 
 from bench.quality.fitted import fitted
+from bench.quality.stated import fit
 from bench.quality.table import Row, as_table, write
+from gearshift.core.confidence.calibration import STATED_PRIOR
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ("phi-3-mini", "llama-3.1-8b", "gemini-1.5-flash", "llama-3.1-70b", "gemini-1.5-pro")
 COUNT = 24
+
+Change = Callable[[dict[str, Any], int], object]
+"""Does something to the row at a place."""
 
 
 def kept(folder: Path, name: str, rows: Iterable[dict[str, Any]]) -> None:
@@ -152,6 +158,73 @@ def test_sets_that_are_missing_are_named_and_the_rest_is_measured(tmp_path: Path
     assert found["nine models, price at ≥ 100 % of the best"]["measured"] == "not measured"
     assert found["task type, macro-F1"]["protocol"] == "task_type/prompts.jsonl.gz is missing"
     assert found["APGR on MMLU, router"]["measured"] != "not measured"
+
+
+def test_rows_without_a_column_are_left_out_by_name_and_others_more_columns_ignored(tmp_path: Path) -> None:
+    exam(tmp_path)
+    two_models(tmp_path)
+    changes: list[tuple[str, Change]] = [
+        (
+            "mmlu_pro_cascade/questions.jsonl.gz",
+            lambda row, at: row.pop("correct") if at < 3 else row.update(editor="own"),
+        ),
+        ("mmlu_pro_cascade/responses.jsonl.gz", lambda row, at: row.update(note="a text that is no answer", number=at)),
+        ("routellm/mmlu.jsonl.gz", lambda row, at: row.pop("subject")),
+        ("routellm/gsm8k.jsonl.gz", lambda row, at: row.update(weak_response=None) if at == 0 else None),
+    ]
+    for name, change in changes:
+        changed(tmp_path, name, change)
+    (tmp_path / "gsm8k_6b_175b").mkdir()
+    (tmp_path / "gsm8k_6b_175b/solutions.jsonl.gz").write_bytes(b"no archive")
+    done = run(tmp_path, "--json", "--only", "answers,routers")
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    found = {each["what"]: each for each in json.loads(done.stdout)}
+    assert found["answer confidence, AUROC, flash on MMLU-Pro"]["measured"].endswith(f"of {COUNT - 3}")
+    assert found["answer confidence, AUROC, Mixtral on GSM8K"]["measured"].endswith(f"of {COUNT - 1}")
+    assert found["APGR on MMLU, router"]["protocol"] == "no whole rows in routellm/mmlu.jsonl.gz"
+    for said in (
+        "mmlu_pro_cascade/questions.jsonl.gz: 3 of 24 rows are left out, the first for line 1: Object missing required field `correct`.",
+        "routellm/mmlu.jsonl.gz: 24 of 24 rows are left out",
+        "`$.weak_response`",
+        "gsm8k_6b_175b/solutions.jsonl.gz: cannot be read",
+        "routerarena_cached/results.jsonl.gz: missing",
+    ):
+        assert said in done.stderr
+
+
+def changed(folder: Path, name: str, change: Change) -> None:
+    with gzip.open(folder / name, "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    for at, row in enumerate(rows):
+        change(row, at)
+    kept(folder, name, rows)
+
+
+def test_a_part_of_the_training_data_is_named_as_too_small_to_judge(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    source = ROOT / "bench/data/replay/routellm/gsm8k.jsonl.gz"
+    with gzip.open(source, "rt", encoding="utf-8") as file:
+        kept(tmp_path, "routellm/gsm8k.jsonl.gz", [json.loads(line) for line in file][:60])
+    found = lines_of(tmp_path, "--only", "answers")
+    line = found["answer confidence, AUROC, Mixtral on GSM8K"]
+    assert line["measured"] == "not measured"
+    assert line["protocol"] == "something was fitted to these 60 questions: too few to judge them by folds"
+
+
+def test_the_prior_of_self_assessment_is_the_one_that_was_measured() -> None:
+    found = fit()
+    assert found.prior == pytest.approx(STATED_PRIOR, abs=0.006)
+    assert 0.5 < found.slope < 1.6
+
+
+def test_gates_are_measured_on_refusals_that_were_read_and_on_answers_that_were_cut(tmp_path: Path) -> None:
+    exam(tmp_path)
+    found = lines_of(tmp_path, "--only", "verdicts")
+    precision, recall = re.findall(r"\((\d+\.\d)%\)", found["refusal"]["measured"])
+    assert float(precision) > 90
+    assert float(recall) > 70
+    assert found["refusal, in all recorded answers"]["measured"].startswith(f"0 of {4 * COUNT} flagged")
 
 
 def test_an_empty_folder_is_no_error(tmp_path: Path) -> None:

@@ -255,3 +255,16 @@ async def test_nothing_is_left_behind(tmp_path: Path) -> None:
         process.send(signal.SIGTERM)
         assert await process.wait() == 0
     assert sorted(os.listdir(tmp_path)) == ["gearshift.yaml", "ledger.db"]
+
+
+async def test_stop_does_not_wait_behind_a_storm_of_hangups(tmp_path: Path) -> None:
+    path = written(tmp_path, one_openai(NOWHERE))
+    async with served(path, "--ledger", ":memory:", "--no-http") as process:
+        for _ in range(300):
+            process.send(signal.SIGHUP)
+            await anyio.sleep(0.001)  # else the kernel makes one of them
+        process.send(signal.SIGTERM)
+        began = time.monotonic()
+        assert await process.wait() == 0
+        assert time.monotonic() - began < 5
+    assert process.said.count("the configuration was read again") < 300

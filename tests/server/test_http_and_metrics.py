@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import socket
+from decimal import Decimal
 
 import httpx
 import pytest
 
 from gearshift.core.answer import Usage
-from gearshift.core.config.model import ServerConfig
+from gearshift.core.config.model import AccessConfig, KeyConfig, LimitsConfig, ServerConfig, TenantConfig
 from gearshift.core.errors import ConfigError
 from gearshift.core.words import FailureKind
 from tests.support.blueprints import stage
@@ -156,3 +158,33 @@ async def test_two_services_do_not_share_a_port() -> None:
         with pytest.raises(ConfigError, match="it is in use"):
             async with running_server(second, providers={}):
                 pass
+
+
+_KEYS = {name: f"gs_{name}_" + f"{number:02x}" * 32 for number, name in enumerate(("app", "ops"), 1)}
+
+
+@pytest.mark.parametrize("is_open", [False, True], ids=["closed", "open"])
+async def test_metrics_are_for_operators_where_there_are_keys(is_open: bool) -> None:
+    access = AccessConfig(
+        keys=tuple(
+            KeyConfig(
+                id=name,
+                sha256=hashlib.sha256(key.encode()).hexdigest(),
+                tenant="acme" if name == "app" else "default",
+                role="ops" if name == "ops" else "caller",
+            )
+            for name, key in _KEYS.items()
+        ),
+        tenants={"acme": TenantConfig(limits=LimitsConfig(usd_per_day=Decimal(5)))},
+        open_metrics=is_open,
+    )
+    spends = 'gearshift_budget_left_usd{name="acme",of="tenant",period="day"}'
+    async with running_server(of_stages(stage(0), server=WITH_HTTP, access=access), providers={}) as server:
+        for key, status in (("", 401), (f"{_KEYS['app']}0", 401), ("é", 401), (_KEYS["app"], 403), (_KEYS["ops"], 200)):
+            headers = {"Authorization": f"Bearer {key}".encode()} if key else {}
+            response = await get(server, "/metrics", **headers)  # type: ignore[arg-type]
+            assert response.status_code == (200 if is_open else status), key
+            assert (spends in response.text) is (response.status_code == 200)
+            assert not key or key not in response.text
+        assert (await get(server, "/healthz")).status_code == 200
+        assert server.app.guard.refusals.by_cause.total() == (0 if is_open else 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from pathlib import Path
 
@@ -19,17 +20,24 @@ CONFIG = """
 version: 1
 providers: {{anthropic: {{api_key: "${{KEY}}"}}}}
 chains:
-  classify: {{stages: [{{provider: anthropic, model: claude-haiku-4-5}}, {{provider: anthropic, model: claude-opus-5-5}}]}}
+  classify: {{on_loss: {on_loss}, stages: [{{provider: anthropic, model: claude-haiku-4-5}}, {{provider: anthropic, model: claude-opus-5-5}}]}}
 ledger: {{path: {path}}}
 """
 
 
 def warnings_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, poor: int, light_usd: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    poor: int,
+    light_usd: str,
+    on_loss: str = "tell",
+    code: int = 0,
 ) -> str:
     monkeypatch.setenv("KEY", "none")
     config = tmp_path / "gearshift.yaml"
-    config.write_text(CONFIG.format(path=tmp_path / "ledger.db"))
+    config.write_text(CONFIG.format(path=tmp_path / "ledger.db", on_loss=on_loss))
 
     async def fill() -> None:
         async with SqliteLedger(str(tmp_path / "ledger.db")) as ledger:
@@ -45,7 +53,7 @@ def warnings_of(
                 ledger.append(rows(f"r{number}", *((light, strong) if is_poor else (light,))))
 
     anyio.run(fill)
-    assert main(["check", str(config)]) == 0
+    assert main(["check", str(config)]) == code
     return capsys.readouterr().err
 
 
@@ -61,6 +69,20 @@ def test_a_stage_that_pays_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "does not pay" not in warnings_of(tmp_path, monkeypatch, capsys, poor=30, light_usd="0.004")
+
+
+def test_check_fails_where_the_chain_refuses_losses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = warnings_of(tmp_path, monkeypatch, capsys, poor=70, light_usd="0.004", on_loss="refuse", code=1)
+    assert "refused: chain `classify`, classify: stage 0 (claude-haiku-4-5) does not pay" in said
+    assert "warning: " not in said
+
+
+def test_check_passes_where_the_chain_refuses_losses_and_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not warnings_of(tmp_path, monkeypatch, capsys, poor=30, light_usd="0.004", on_loss="refuse")
 
 
 PRICED = """
@@ -93,6 +115,18 @@ def test_a_stage_that_can_save_nothing_by_its_price_alone_is_named(
     said = capsys.readouterr().err
     told = "stage 0 (light) cannot pay: strong behind it is more capable and costs no more; put that first"
     assert (told in said) == is_told
+
+
+def test_what_can_save_nothing_makes_check_fail_where_the_chain_refuses_losses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "gearshift.yaml"
+    text = PRICED.format(light="2", features="temperature").replace("{stages", "{on_loss: refuse, stages")
+    config.write_text(text + f"ledger: {{path: {tmp_path}/none.db}}\n")
+    assert main(["check", str(config), "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["ok"], told["warnings"]) == (False, [])
+    assert "cannot pay: strong behind it" in told["problems"][0]
 
 
 async def test_explain_says_that_a_stage_cannot_pay() -> None:

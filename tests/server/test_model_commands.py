@@ -271,7 +271,7 @@ async def test_check_says_how_to_get_a_missing_model() -> None:
     async with scripted(Reply.json(ollama_wire.tags("qwen3:latest"))) as server:
         checked = await check(blueprint(provider("ollama", server.url, api_key=""), "qwen3", "gemma3"), TODAY)
     assert [(each.model, each.finding) for each in checked] == [("gemma3", "missing"), ("qwen3", "ok")]
-    assert "gearshift models pull gemma3" in checked[0].detail
+    assert "gearshift models pull my-ollama gemma3`" in checked[0].detail
 
 
 @needs_ollama
@@ -294,12 +294,16 @@ async def test_key_of_the_environment_is_not_sent_to_a_configured_server(monkeyp
 # Any provider.
 
 
-async def test_kinds_that_cannot_be_asked_are_unchecked_and_refused_by_name() -> None:
+async def test_kinds_that_cannot_be_asked_are_told_of_by_the_catalogue() -> None:
     config = blueprint(provider("voyage", "https://example.com"), "voyage-4")
     assert [each.finding for each in await check(config, TODAY)] == ["unchecked"]
-    assert await list_models(config) == []
+    listed = await list_models(config)
+    assert [(each.model, each.source, each.configured) for each in listed] == [("voyage-4", "catalogue", True)]
+    assert listed == await list_models(config, "my-voyage") == [await describe(config, "my-voyage", "voyage-4")]
+    with pytest.raises(ConfigError, match="no chain uses voyage-9; used are: voyage-4"):
+        await describe(config, "my-voyage", "voyage-9")
     with pytest.raises(ConfigError, match="kind voyage"):
-        await list_models(config, "my-voyage")
+        await count_tokens(config, "my-voyage", "voyage-4", "Hi")
     with pytest.raises(ConfigError, match="configured are: my-voyage"):
         await describe(config, "other", "x")
 

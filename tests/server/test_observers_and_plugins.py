@@ -8,15 +8,18 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
+from gearshift.core import open_router, plugins
+from gearshift.core.config.load import parse_config
 from gearshift.core.errors import ConfigError
 from gearshift.core.ledger import LedgerRow
 from gearshift.core.observer import Observer
 from gearshift.core.words import FailureKind
-from gearshift.server import plugins
 from gearshift.server.recording import LedgerObserver
 from tests.support.blueprints import stage
+from tests.support.openai_bodies import openai_answer
 from tests.support.running_server import of_stages, plain_call, running_server
 from tests.support.scripted_provider import ScriptedProvider, fails, says
+from tests.support.scripted_server import Reply, scripted
 
 
 class Kept:
@@ -100,3 +103,16 @@ def test_what_is_no_gate_or_observer_stops_the_start(monkeypatch: pytest.MonkeyP
     with pytest.raises(ConfigError, match=f"the entry point odd of {group} gives a dict, which is no "):
         plugins.own_gates()
         plugins.own_observers()
+
+
+async def test_installed_gates_judge_in_a_program_of_ones_own_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, EntryPoint("own", "gearshift.core.gates.refusal:RefusalGate", "gearshift.gates"))
+    async with scripted(Reply.json(openai_answer("hi"))) as upstream:
+        text = f"""
+            providers: {{up: {{kind: openai, dialect: compatible, base_url: "{upstream.url}"}}}}
+            models: {{m: {{provider: up, capability: high}}}}
+            chains: {{generate: {{stages: [{{provider: up, model: m}}]}}}}
+        """
+        async with open_router(parse_config(text, {}).config) as router:
+            answer = await router.execute("generate", "hello")
+    assert [verdict.gate for verdict in answer.completion.verdicts].count("refusal") == 2

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -297,6 +298,38 @@ async def test_unknown_model_task_and_path_are_not_found() -> None:
         assert "/v1/chat/completions" in caught.value.message
 
 
+async def test_base_url_without_its_end_is_told_so() -> None:
+    async with (
+        running_server(of_stages(stage(0), server=HTTP), providers={"p0": ScriptedProvider([says("hi")])}) as server,
+        openai_at(server) as client,
+    ):
+        short = client.with_options(base_url=url_of(server).removesuffix("/v1"))
+        for call in (
+            lambda: short.chat.completions.create(model="gearshift", messages=HELLO),
+            lambda: short.embeddings.create(model="gearshift", input="a"),
+        ):
+            with pytest.raises(openai.NotFoundError, match="ends in /v1") as caught:
+                await call()
+            assert caught.value.code == "unknown_url"
+
+
+async def test_stream_that_is_held_whole_keeps_the_client_waiting_and_reads_as_any_other() -> None:
+    """The client has a response before the model has written a word, and passes over what kept it alive."""
+    going_on = anyio.Event()
+    provider = ScriptedProvider([replace(says("good ", "day"), waits_for=going_on)])
+    quick = ServerConfig(port=0, http_port=0, grace_s=5, openai=OpenAiConfig(stream="hold_all", keep_alive_s=0.05))
+    async with (
+        running_server(of_stages(stage(0), server=quick), providers={"p0": provider}) as server,
+        openai_at(server) as client,
+    ):
+        patient = client.with_options(timeout=1.0)
+        stream = await patient.chat.completions.create(model="gearshift", messages=HELLO, stream=True)
+        await anyio.sleep(1.2)  # longer than the client would have waited in silence
+        going_on.set()
+        text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+    assert text == "good day"
+
+
 async def test_exhausted_chain_is_not_tried_again_by_the_client() -> None:
     """The client would try a 503 again by itself, and multiply the chain's own attempts."""
     provider = ScriptedProvider([fails(FailureKind.SERVER)])
@@ -413,6 +446,20 @@ async def test_vectors_come_in_order_in_either_encoding() -> None:
     assert [each.index for each in packed.data] == [0, 1]
     assert packed.model == "e-up" and packed.usage.prompt_tokens == 7
     assert caught.value.param == "input" and "token ids" in caught.value.message
+
+
+async def test_vectors_with_an_id_of_the_callers_own_are_one_call() -> None:
+    async with (
+        scripted(Reply.json(openai_vectors([0.25, -1.5]))) as upstream,
+        running_server(one_openai(upstream.url)) as server,
+        openai_at(server) as client,
+    ):
+        mine = {"metadata": {"gearshift.request_id": "mine"}}
+        first = await client.embeddings.create(model="chain:embed", input="a", extra_body=mine)
+        again = await client.embeddings.create(model="chain:embed", input="a", extra_body=mine)
+        with pytest.raises(openai.BadRequestError, match="another call"):
+            await client.embeddings.create(model="chain:embed", input="b", extra_body=mine)
+    assert first.data[0].embedding == again.data[0].embedding == [0.25, -1.5]
 
 
 async def test_models_are_those_that_the_key_may_use() -> None:

@@ -57,6 +57,9 @@ async def test_page_of_another_site_spends_nothing(path: str, headers: dict[str,
         answer = await asked_raw(server, body_for(path), path=path, headers=headers)
         assert server.app.guard.ended == 0
     assert answer.status == status
+    # Whoever is turned away by mistake, such as a client that says no content type, can read why.
+    assert answer.headers["content-type"].startswith("application/json")
+    assert (answer.error["type"], bool(answer.error["code"])) == ("invalid_request_error", True)
     assert "access-control-allow-origin" not in answer.headers
     assert provider.calls == [] and provider.embed_calls == []
 

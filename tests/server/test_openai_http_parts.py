@@ -165,8 +165,9 @@ def test_turns_with_tools_go_both_ways() -> None:
     assert json.loads(asked.request.tools[0].parameters_schema) == {"type": "object"}
 
 
-def test_state_that_an_answer_brings_is_read_back_from_history() -> None:
-    state = ProviderState(provider="p0", model="m0", data=b"signed")
+@pytest.mark.parametrize("data", [b"signed", b""])
+def test_state_that_an_answer_brings_is_read_back_from_history(data: bytes) -> None:
+    state = ProviderState(provider="p0", model="m0", data=data)
     completion = Completion(outcome=Outcome.ACCEPTED, served_by=STAGE, provider_state=state)
     answer = Answer(
         request_id="r", text="hi", tool_calls=(), reasoning="", resolution=RESOLUTION, completion=completion
@@ -353,6 +354,7 @@ def test_every_error_has_its_way_of_being_told() -> None:
         ("call.messages[0].parts[1].image.url", "messages[1].content[1].image_url.url"),
         ("call.messages[1].parts", "messages[2].content"),
         ("call.messages[2].parts[1].tool_result.content", "messages[4].content"),
+        ("call.messages[2].parts[1].tool_result.tool_call_id", "messages[4].tool_call_id"),
         ("call.messages[1].provider_state.data", "messages[2].gearshift.state"),
         ("call.prompt", "messages"),
         ("call.tools[3].parameters_schema", "tools[3].function.parameters"),
@@ -441,6 +443,16 @@ def test_continued_text_is_written_up_to_the_last_checkpoint() -> None:
     assert shown(chunks.take([Checkpoint(3)])) == " and"
     assert chunks.take([delta(4, " so"), ENDED]) == b""
     assert shown(chunks.end()) == " so"
+
+
+def test_state_comes_with_the_end_of_a_stream() -> None:
+    chunks = chunks_of("fail")
+    state = ProviderState(provider="p0", model="m0", data=b"hi")
+    completion = Completion(outcome=Outcome.ACCEPTED, served_by=STAGE, provider_state=state)
+    chunks.take([started(), ATTEMPT, delta(1, "one"), Completed(completion=completion)])
+    *_, end, done = chunks.end().decode().strip().split("\n\n")
+    assert done == "data: [DONE]"
+    assert json.loads(end[6:])["choices"][0]["delta"]["gearshift"] == {"provider": "p0", "model": "m0", "state": "aGk="}
 
 
 def test_what_was_written_and_is_taken_back_is_an_error() -> None:

@@ -250,6 +250,92 @@ async def test_patience_that_says_nothing_leaves_the_usual_deadline(value: str) 
     assert provider.calls[0].timeouts.total_s <= 300
 
 
+# -- Silence -----------------------------------------------------------------------------------------------------------
+
+QUICK = 0.05
+"""Seconds of silence after which a comment comes here."""
+
+
+def kept_alive(mode: str, silence_s: float = QUICK, *, held: bool = False) -> ServerConfig:
+    """Give a server whose streams are kept alive."""
+    server = served(mode, held=held)
+    return structs.replace(server, openai=structs.replace(server.openai, keep_alive_s=silence_s))
+
+
+@pytest.mark.parametrize("mode", EVERY_MODE)
+async def test_stream_in_which_nothing_is_said_yet_is_kept_alive_by_comments(mode: str) -> None:
+    going_on = anyio.Event()
+    provider = ScriptedProvider([replace(says("good day"), waits_for=going_on)])
+    config = of_stages(stage(0), server=kept_alive(mode, held=True))
+    async with running_server(config, providers={"p0": provider}) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.app.http_port)
+        writer.write(request_of(server, streaming()))
+        with anyio.fail_after(BOUND_S):
+            head = await reader.readuntil(b"\r\n\r\n")
+            for _ in range(3):
+                assert (await reader.readuntil(b"\n\n")).endswith(b": still at work\n\n")
+            going_on.set()
+            rest = await reader.read()
+        writer.close()
+    assert head.startswith(b"HTTP/1.1 200") and b"x-request-id" in head.lower()
+    assert b"good day" in rest and b"data: [DONE]" in rest and rest.endswith(b"0\r\n\r\n")
+
+
+async def test_stream_that_falls_silent_after_text_is_kept_alive_and_ends_as_it_would() -> None:
+    going_on = anyio.Event()
+    provider = ScriptedProvider([replace(says("one ", "two"), waits_for=going_on)])
+    async with running_server(of_stages(stage(0), server=kept_alive("fail")), providers={"p0": provider}) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.app.http_port)
+        writer.write(request_of(server, streaming()))
+        with anyio.fail_after(BOUND_S):
+            await reader.readuntil(b"two")
+            await reader.readuntil(b": still at work\n\n")
+            going_on.set()
+            assert (await reader.read()).endswith(b"0\r\n\r\n")
+        writer.close()
+
+
+async def test_comments_are_not_sent_before_their_time_nor_where_they_are_turned_off() -> None:
+    for silence_s in (0.0, 600.0):
+        going_on = anyio.Event()
+        provider = ScriptedProvider([replace(says("good day"), waits_for=going_on)])
+        config = of_stages(stage(0), server=kept_alive("hold_all", silence_s))
+        async with running_server(config, providers={"p0": provider}) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.app.http_port)
+            writer.write(request_of(server, streaming()))
+            await provider.waiting.wait()
+            with anyio.move_on_after(4 * QUICK) as waiting:
+                await reader.read(1)
+            assert waiting.cancelled_caught
+            going_on.set()
+            with anyio.fail_after(BOUND_S):
+                assert b": still" not in await reader.read()
+            writer.close()
+
+
+@pytest.mark.parametrize("mode", EVERY_MODE)
+async def test_failure_after_a_comment_is_an_error_event_and_the_body_is_cut(mode: str) -> None:
+    provider = ScriptedProvider([Script(hangs=True)])
+    async with running_server(of_stages(stage(0), server=kept_alive(mode)), providers={"p0": provider}) as server:
+        answer = await asked_raw(server, streaming(metadata={"gearshift.timeout_ms": "300"}))
+        await until(lambda: server.app.guard.in_flight == 0)
+    assert answer.status == 200 and answer.comments
+    assert is_broken(answer) and answer.error["code"] == "deadline_exceeded"
+
+
+async def test_client_that_leaves_a_stream_that_is_kept_alive_stops_its_call() -> None:
+    provider = ScriptedProvider([Script(hangs=True)])
+    async with running_server(of_stages(stage(0), server=kept_alive("hold_all")), providers={"p0": provider}) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.app.http_port)
+        writer.write(request_of(server, streaming()))
+        with anyio.fail_after(BOUND_S):
+            await reader.readuntil(b": still at work\n\n")
+            writer.transport.abort()
+            await server.seen.wait()
+        await until(lambda: server.app.guard.in_flight == 0)
+    assert (provider.running, provider.closed_early) == (0, 1)
+
+
 # -- Readers -----------------------------------------------------------------------------------------------------------
 
 
@@ -295,8 +381,8 @@ async def test_client_that_leaves_stops_the_model_within_a_tenth_of_a_second() -
             began = asyncio.get_running_loop().time()
             writer.transport.abort()
             await server.seen.wait()
+        await until(lambda: server.app.guard.in_flight == 0)
         assert asyncio.get_running_loop().time() - began < 0.1
-        assert server.app.guard.in_flight == 0
     _, completion, error = server.seen.ended[0]
     assert (error, completion.outcome) == ("CANCELLED", Outcome.FAILED)
     assert completion.attempts[0].usage.output_tokens > 0

@@ -78,14 +78,16 @@ def test_packed_lengths_are_read(tmp_path: Path) -> None:
     ]
 
 
+_EXPORTED = "id,started_at,request_id,task_id,task_type,provider,model,outcome,input_tokens,output_tokens,first_token_ms,total_ms,served"
+
+
 def test_exported_ledger_gives_one_call_for_each_request(tmp_path: Path) -> None:
-    head = "id,started_at,request_id,task_id,task_type,provider,model,outcome,input_tokens,output_tokens,first_token_ms,total_ms,served"
     rows = (
         "1,2026-11-01T10:00:00.500000Z,a,mail,classify,small,light,poor,120,3,80,90.5,false",
         "2,2026-11-01T10:00:01.000000Z,a,mail,classify,large,dear,accepted,130,4,300,400,true",
         "3,2026-11-01T10:00:03.500000Z,b,sums,reason,large,dear,failed,0,0,,20,false",
     )
-    first, second = read_calls(write(tmp_path / "l.csv", head, *rows))
+    first, second = read_calls(write(tmp_path / "l.csv", _EXPORTED, *rows))
     assert (first.at, first.task, first.type, first.input_tokens, first.output_tokens) == (
         0.0,
         "mail",
@@ -111,6 +113,22 @@ def test_exported_ledger_gives_one_call_for_each_request(tmp_path: Path) -> None
         pytest.param('{"prompt": "x", "labels": ["a", "b"], "schema": {}}', "not both", id="labels and a schema"),
         pytest.param('{"prompt": "x", "answers": {"m": {"correct": 2}}}', "<= 1.0", id="more than right"),
         pytest.param("a,b\n1,2\n", "is no trace", id="another table"),
+        pytest.param("t_s,in_tok,out_tok\n0,1,1\n1,two,1\n", ":3: ", id="a length that is none"),
+        pytest.param(
+            f"{_EXPORTED}\n1,2026-11-01T10:00:00Z,a,t,,p,m,accepted,1,1,,1,true\n2,yesterday,b,t,,p,m,accepted,1,1,,1,true",
+            ":3: Invalid isoformat string",
+            id="an export with a time that is none",
+        ),
+        pytest.param(
+            f"{_EXPORTED}\n1,2026-11-01T10:00:00Z,a,t,,p,m,accepted,1,many,,1,true",
+            ":2: ",
+            id="an export with a length that is none",
+        ),
+        pytest.param(
+            f"{_EXPORTED}\n1,2026-11-01T10:00:00Z,,t,,p,m,accepted,1,1,,1,true",
+            ":2: has no request_id",
+            id="no request",
+        ),
         pytest.param("", "is no trace", id="nothing"),
     ],
 )

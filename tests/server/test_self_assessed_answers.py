@@ -77,7 +77,7 @@ async def test_every_format_asks_behind_the_static_prompt_and_the_caller_sees_th
         bodies = [cast("dict[str, Any]", each.json) for each in upstream.requests if b"What is a gear?" in each.body]
     assert first.text == "A gear is a toothed wheel."
     (verdict,) = [each for each in first.completion.verdicts if each.gate == "confidence"]
-    assert verdict.confidence == pytest.approx(0.86, abs=0.01)
+    assert verdict.confidence == pytest.approx(0.965, abs=0.01)
     assert "measured by self_assessment" in verdict.detail
     for body, who in zip(bodies, ("Anna", "Ben", "Cleo"), strict=True):
         system, blocks = system_of(kind, body)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
 from dataclasses import replace
 from decimal import Decimal
@@ -28,14 +28,17 @@ from gearshift.core.config.model import (
 from gearshift.core.errors import LedgerError
 from gearshift.core.ledger import BufferedLedger
 from gearshift.core.request import StreamPolicy
+from gearshift.core.shared.buckets import SharedBudget
+from gearshift.core.shared.store import SharedStore
 from gearshift.core.words import TaskType
 from gearshift.v1 import call_pb2, router_pb2
 from tests.support.blueprints import stage
 from tests.support.changed import changed
 from tests.support.postgres_server import postgres_server
-from tests.support.redis_server import redis_server
+from tests.support.redis_server import RedisServer, redis_server
 from tests.support.running_server import RunningServer, events_of, failure_of, of_stages, plain_call, running_server
 from tests.support.scripted_provider import ScriptedProvider, says
+from tests.support.shared_limits import until
 
 FIVE_HUNDRED = call_pb2.Parameters(max_tokens=500)
 DEAR = stage(0, price="1000")
@@ -326,8 +329,23 @@ async def test_shared_budget_is_seeded_as_soon_as_its_store_is_there(
             assert left["tenant", "default", "day"] == pytest.approx(0)
 
 
+def budgets_of(store: SharedStore) -> list[SharedBudget]:
+    """Give the budgets that a store keeps."""
+    return [each for each in store.known if isinstance(each, SharedBudget)]
+
+
+async def _restarted(redis: RedisServer) -> None:
+    redis.kill()
+    await redis.start()
+
+
+async def _emptied(redis: RedisServer) -> None:
+    await redis.lose_everything()
+
+
+@pytest.mark.parametrize("loses", [_restarted, _emptied], ids=["restarted", "emptied"])
 async def test_shared_budget_is_counted_anew_where_its_store_lost_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loses: Callable[[RedisServer], Awaitable[None]]
 ) -> None:
     monkeypatch.setattr("gearshift.server.budgets._RETRY_S", 0.02)
     ledger = LedgerConfig(path=str(tmp_path / "ledger.db"))
@@ -337,8 +355,10 @@ async def test_shared_budget_is_counted_anew_where_its_store_lost_it(
             assert [await told(server) for _ in range(2)] == ["by p0", "by p0"]
             await server.app.ledger.flush()
             rounds = server.app.budgets.rounds
-            redis.kill()
-            await redis.start()
+            store = server.app.store
+            assert store is not None
+            await until(lambda: store.budgets_held > 0 and all(each.is_counted for each in budgets_of(store)))
+            await loses(redis)
             with anyio.fail_after(10):
                 while server.app.budgets.rounds == rounds:
                     await anyio.sleep(0.02)
@@ -349,3 +369,14 @@ def test_budget_counts_what_was_spent_before() -> None:
     budget = Budget(capacity=5.0, epoch_offset=0.0, now=10.0)
     budget.seed(4.5, 10.0)
     assert budget.wait_for(0.4, 10.0) == 0 and budget.wait_for(0.6, 10.0) > 0
+
+
+async def test_budget_follows_a_clock_that_went_on_while_the_machine_slept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gearshift.server.budgets._CLOCK_S", 0.02)
+    async with running_server(house("1"), providers=upstream()) as server:
+        assert await told(server) == "by p0"
+        assert (await told(server)).startswith("RESOURCE_EXHAUSTED")
+        real, slept_s = time.time, 86_400
+        monkeypatch.setattr(time, "time", lambda: real() + slept_s)
+        await until(lambda: server.app.budgets.left(time.monotonic())["tenant", "default", "day"] == 1)
+        monkeypatch.undo()

@@ -41,11 +41,11 @@ class Seen:
 
 
 @asynccontextmanager
-async def running_browser() -> AsyncGenerator[Browser]:
-    """Run one; a page that a test forgets is closed with it."""
+async def running_browser(*flags: str) -> AsyncGenerator[Browser]:
+    """Run one, with further flags of its command line; a page that a test forgets is closed with it."""
     assert CHROMIUM, "Chromium is not installed: make test-deps"
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *flags])
         try:
             yield browser
         finally:

@@ -41,6 +41,8 @@ _UNARY: dict[str, tuple[str, type[Message]]] = {
     "ListCacheEntries": (OPS, ops_pb2.ListCacheEntriesRequest),
     "PurgeCache": (OPS, ops_pb2.PurgeCacheRequest),
     "GetCostReport": (OPS, ops_pb2.GetCostReportRequest),
+    "ListAttempts": (OPS, ops_pb2.ListAttemptsRequest),
+    "GetTraffic": (OPS, ops_pb2.GetTrafficRequest),
     "Reload": (OPS, ops_pb2.ReloadRequest),
 }
 _STREAMING: dict[str, tuple[str, type[Message]]] = {
@@ -71,6 +73,8 @@ class FakeRouter:
             "ListCacheEntries": _returns(CACHE),
             "PurgeCache": _returns(ops_pb2.PurgeCacheResponse(purged=3)),
             "GetCostReport": _returns(COSTS),
+            "ListAttempts": _returns(ops_pb2.ListAttemptsResponse(next_page_token="page-2")),
+            "GetTraffic": _returns(ops_pb2.GetTrafficResponse(step_seconds=60)),
             "Reload": _returns(ops_pb2.ReloadResponse(changed=True, config_revision="abc123")),
             "WatchAttempts": _watch_attempts,
         }

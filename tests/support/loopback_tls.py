@@ -23,8 +23,11 @@ def loopback_pem() -> Path:
     return path
 
 
-def own_authority(name: str) -> tuple[bytes, bytes]:
-    """Make a certificate for 127.0.0.1 that is its own authority; gives it and its key, PEM."""
+def own_authority(name: str, *, dns: str = "") -> tuple[bytes, bytes]:
+    """Make a certificate for 127.0.0.1, and a name if one is given, that is its own authority; gives it and its key, PEM."""
+    names: list[x509.GeneralName] = [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    if dns:
+        names.append(x509.DNSName(dns))
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
@@ -36,7 +39,7 @@ def own_authority(name: str) -> tuple[bytes, bytes]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )

@@ -12,11 +12,13 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 BOUND_S = 240.0
+TYPESCRIPT = Path(__file__).parents[2] / "clients/web"
 
 
 def program(name: str) -> str:
@@ -60,4 +62,13 @@ def node_of(home: Path) -> str:
     if not stamp.exists() or stamp.read_text() != wanted:
         run(home, npm, "ci", "--ignore-scripts")
         stamp.write_text(wanted)
+    return found
+
+
+@cache
+def built_typescript_client() -> str:
+    """Give node, with the TypeScript client's packages installed and the client built from its sources."""
+    found = node_of(TYPESCRIPT)
+    run(TYPESCRIPT, found, "node_modules/typescript/bin/tsc")
+    run(TYPESCRIPT, found, "tools/bundle.js", "--only-here")
     return found

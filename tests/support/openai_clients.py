@@ -45,6 +45,7 @@ class RawAnswer:
 
     Args:
         events: the `data:` of each event, as text.
+        comments: lines that only keep the connection alive.
         is_whole: whether the mark that ends a chunked body, or all of its declared length, has come.
     """
 
@@ -53,6 +54,7 @@ class RawAnswer:
     body: bytes
     is_whole: bool
     events: list[str] = field(default_factory=list[str])
+    comments: list[str] = field(default_factory=list[str])
 
     @property
     def json(self) -> Any:
@@ -136,9 +138,12 @@ def _read(data: bytes) -> RawAnswer:
     else:
         is_whole = len(rest) == int(headers.get("content-length", "0"))
     events: list[str] = []
+    comments: list[str] = []
     if headers.get("content-type", "").startswith("text/event-stream"):
-        events = [each.removeprefix("data: ") for each in body.decode().split("\n\n") if each]
-    return RawAnswer(int(first.split(" ")[1]), headers, body, is_whole, events)
+        sent = [each for each in body.decode().split("\n\n") if each]
+        events = [each.removeprefix("data: ") for each in sent if not each.startswith(":")]
+        comments = [each for each in sent if each.startswith(":")]
+    return RawAnswer(int(first.split(" ")[1]), headers, body, is_whole, events, comments)
 
 
 def _unchunked(data: bytes) -> tuple[bytes, bool]:

@@ -45,6 +45,7 @@ BUILD_BOUND_S = 300.0
 GRPC, HTTP, SIMULATOR = "127.0.0.1:50051", "127.0.0.1:9464", "127.0.0.1:8099"
 """The addresses that pages use."""
 _VARIABLE = re.compile(r"[A-Z_]+=")
+_ASSIGNMENT = re.compile(r"[A-Z_]+=\$\(.*\)")
 _SIMULATING = re.compile(r"simulating on http://(\S+?),")
 _UNRUN = frozenset(
     {"cd", "docker", "export", "git", "go", "kubectl", "make", "npm", "ollama", "pip", "llama-server", "vllm"}
@@ -79,6 +80,8 @@ class PageSession:
         self._stack = stack
         self._server: AsyncExitStack | None = None
         self._there: dict[str, str] = {}
+        self._set: dict[str, str] = {}
+        """Variables that the page has set, for the commands after that."""
         shutil.copytree(ROOT / "deploy/examples", folder / "deploy/examples")
         plan = folder / "deploy/examples/simulator.yaml"
         plan.write_text(re.sub(r"latency: {.*?}", "latency: {first_token_ms: 5, token_ms: 1}", plan.read_text()))
@@ -121,6 +124,9 @@ class PageSession:
     # Commands
 
     async def _command(self, asked: Typed, block: Block, *, code: int) -> None:
+        if _ASSIGNMENT.fullmatch(asked.command):
+            await self._assign(asked.command, block)
+            return
         words = shlex.split(asked.command)
         variables: dict[str, str] = {}
         while _VARIABLE.match(words[0]):
@@ -136,6 +142,14 @@ class PageSession:
             if ended != code and not ("varies" in block.marks and ended == NOT_ACCEPTED):
                 raise PageError(f"{block.place}: `{asked.command}` ended with {ended}, not {code}:\n{told}")
         self._compare(told, asked.printed, block, exactly=False)
+
+    async def _assign(self, command: str, block: Block) -> None:
+        """Keep what a line such as `SINCE=$(date)` sets."""
+        name = command.partition("=")[0]
+        told, ended = await self._run(["bash", "-c", f'{self._here(command)} && printf %s "${name}"'])
+        if ended or not told:
+            raise PageError(f"{block.place}: `{command}` sets nothing:\n{told}")
+        self._set[name] = told
 
     async def _serve(self, words: list[str], variables: dict[str, str], shown: str) -> str:
         config: Path | None = None
@@ -315,6 +329,7 @@ class PageSession:
         }
         return {
             **kept,
+            **self._set,
             "PATH": f"{BIN}:{os.environ['PATH']}",
             "XDG_STATE_HOME": str(self.folder / ".state"),
             "GEARSHIFT_TARGET": self._there.get(GRPC, GRPC),

@@ -92,6 +92,22 @@ class RedisServer:
         finally:
             await client.aclose()
 
+    async def lose_everything(self) -> None:
+        """Forget all keys, as one that evicts them does, without breaking a connection."""
+        from redis.asyncio import Redis
+
+        client: Redis = Redis(host="127.0.0.1", port=self.port)
+        await client.flushall()  # pyright: ignore[reportUnknownMemberType]
+        await client.aclose()
+
+    async def follow(self, port: int | None) -> None:
+        """Be a read-only replica of the server on a port; None makes it a master again."""
+        from redis.asyncio import Redis
+
+        client: Redis = Redis(host="127.0.0.1", port=self.port)
+        await client.replicaof(*(("127.0.0.1", str(port)) if port is not None else ("NO", "ONE")))  # pyright: ignore[reportUnknownMemberType]
+        await client.aclose()
+
     async def forget_scripts(self) -> None:
         """Forget the loaded scripts."""
         from redis.asyncio import Redis

@@ -120,6 +120,9 @@ class ScriptedProvider:
         if script.hangs:
             self.hanging.set()
             await anyio.sleep_forever()
+        if script.stalls:
+            await anyio.sleep(call.timeouts.total_s)
+            raise ProviderFailure(FailureKind.TOTAL_TIMEOUT, "scripted total_timeout")
         if script.failure is not None:
             raise script.failure
         await self._wait(script)

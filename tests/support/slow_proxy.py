@@ -15,7 +15,8 @@ class SlowProxy:
     def __init__(self, target: int) -> None:
         self.delay_s = 0.0
         self.port = 0
-        self._target = target
+        self.target = target
+        """The port that new connections lead to."""
 
     @property
     def url(self) -> str:
@@ -25,7 +26,7 @@ class SlowProxy:
         try:
             async with (
                 client,
-                await anyio.connect_tcp("127.0.0.1", self._target) as server,
+                await anyio.connect_tcp("127.0.0.1", self.target) as server,
                 anyio.create_task_group() as tasks,
             ):
                 tasks.start_soon(self._pass_on, client, server, True)

@@ -214,7 +214,7 @@ def stream_policy(
     Args:
         hold_back_tokens: hold each attempt's text until this many tokens came; 0 shows them at once.
         hold_back_ms: hold no longer than this, milliseconds.
-        mode: what happens after a broken or poor attempt; None is regenerate.
+        mode: what happens after a broken or poor attempt; None is as the task or the service says, else regenerate.
         escalate_at_end: a poor final confidence retracts and escalates too.
         preview: send partial JSON, labels and tool calls before they are accepted.
         include_reasoning: send the model's reasoning as well.

@@ -1153,7 +1153,8 @@ type Completion struct {
 	// Output only. SHA-256 of the final text's UTF-8, hex; with tool calls, of the canonical JSON array of
 	// {"arguments","id","name"} in order.
 	Digest string `protobuf:"bytes,11,opt,name=digest,proto3" json:"digest,omitempty"`
-	// Output only. State to send back with this turn, unchanged; unset when the provider has none.
+	// Output only. State to send back with this turn, unchanged; unset when the provider has none and no tool is called: a
+	// tool loop stays on its model by it.
 	ProviderState *ProviderState `protobuf:"bytes,12,opt,name=provider_state,json=providerState,proto3" json:"provider_state,omitempty"`
 	// Output only. Sentences on what was dropped or changed, such as a parameter that the model does not take.
 	Notes []string `protobuf:"bytes,13,rep,name=notes,proto3" json:"notes,omitempty"`
@@ -1327,7 +1328,7 @@ type Answer struct {
 	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
 	// Output only. Tool calls that the model asks for, in order.
 	ToolCalls []*ToolCall `protobuf:"bytes,3,rep,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
-	// Output only. The model's reasoning, when it was asked for and given.
+	// Output only. The model's reasoning, of a stream that was folded and whose policy asked for it; Route gives none.
 	Reasoning string `protobuf:"bytes,4,opt,name=reasoning,proto3" json:"reasoning,omitempty"`
 	// Output only. The task as it was understood.
 	Resolution *Resolution `protobuf:"bytes,5,opt,name=resolution,proto3" json:"resolution,omitempty"`

@@ -914,7 +914,7 @@ type ProviderState struct {
 	Provider string `protobuf:"bytes,1,opt,name=provider,proto3" json:"provider,omitempty"`
 	// Required. The model that it came from.
 	Model string `protobuf:"bytes,2,opt,name=model,proto3" json:"model,omitempty"`
-	// Required. Opaque bytes, at most 1 MiB.
+	// Optional. Opaque bytes, at most 1 MiB; empty where there is nothing to keep but the model, on which a tool loop stays.
 	Data          []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1645,14 +1645,17 @@ func (x *Policy) GetNoEscalation() bool {
 // StreamPolicy is how a stream is held back and switched.
 type StreamPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Optional. Hold each attempt's text until this many tokens came, 0 to 4096; unset is 32, or everything for classify,
-	// extract, JSON and tools.
+	// Optional. Hold each attempt's text until this many tokens came, 0 to 4096; unset is the declared task's, or the
+	// configuration's (32 unless it says otherwise). Classify, extract, JSON and tools hold everything, but for a preview.
 	HoldBackTokens *uint32 `protobuf:"varint,1,opt,name=hold_back_tokens,json=holdBackTokens,proto3,oneof" json:"hold_back_tokens,omitempty"`
-	// Optional. Hold no longer than this, milliseconds, 0 to 60000; whichever of the two comes first. Unset is 400.
+	// Optional. Hold no longer than this, milliseconds, 0 to 60000; whichever of the two comes first. Unset is the declared
+	// task's, or the configuration's (400 unless it says otherwise).
 	HoldBackMs *uint32 `protobuf:"varint,2,opt,name=hold_back_ms,json=holdBackMs,proto3,oneof" json:"hold_back_ms,omitempty"`
-	// Optional. Regenerate, continue or fail; unset is regenerate.
+	// Optional. Regenerate, continue or fail; unset is the declared task's, or the configuration's (regenerate unless it says
+	// otherwise).
 	Mode SwitchMode `protobuf:"varint,3,opt,name=mode,proto3,enum=gearshift.v1.SwitchMode" json:"mode,omitempty"`
-	// Optional. True: a poor final confidence retracts and escalates too. Unset is false: it is only reported.
+	// Optional. True: a poor final confidence retracts and escalates too. Unset is the declared task's, or the
+	// configuration's (false unless it says otherwise: it is only reported).
 	EscalateAtEnd bool `protobuf:"varint,4,opt,name=escalate_at_end,json=escalateAtEnd,proto3" json:"escalate_at_end,omitempty"`
 	// Optional. True: partial JSON, labels and tool calls are sent as a preview before they are accepted. Unset is false.
 	Preview bool `protobuf:"varint,5,opt,name=preview,proto3" json:"preview,omitempty"`

@@ -82,7 +82,7 @@ type Truncation int32
 const (
 	// Unset: error.
 	Truncation_TRUNCATION_UNSPECIFIED Truncation = 0
-	// INVALID_ARGUMENT.
+	// INVALID_ARGUMENT, where no model of the chain takes it whole.
 	Truncation_TRUNCATION_ERROR Truncation = 1
 	// Its end is cut off.
 	Truncation_TRUNCATION_END Truncation = 2
@@ -283,7 +283,7 @@ type StreamRouteRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Required. The call.
 	Call *Call `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
-	// Optional. Unset takes the declared task's, or the defaults of its fields.
+	// Optional. Unset takes the declared task's, or the configuration's; so does each field that is unset.
 	Stream        *StreamPolicy `protobuf:"bytes,2,opt,name=stream,proto3" json:"stream,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -382,7 +382,7 @@ func (x *StreamRouteResponse) GetEvents() []*Event {
 // EmbedRequest asks for one vector a text.
 type EmbedRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required. Type and complexity are not looked at.
+	// Required. Its type is embed, or unset; a complexity leaves out weaker models, as in Route.
 	Task *Task `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
 	// Required. 1 to 2048 texts, none empty; the order is kept.
 	Inputs []string `protobuf:"bytes,2,rep,name=inputs,proto3" json:"inputs,omitempty"`
@@ -1204,7 +1204,7 @@ func (x *PutPromptResponse) GetTtlSeconds() float64 {
 // DeletePromptRequest forgets a system prompt.
 type DeletePromptRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required. The task that it belongs to.
+	// Optional. The task that it belongs to; the key alone tells which prompt is meant.
 	TaskId string `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
 	// Required. The key.
 	Key           string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`

@@ -70,8 +70,9 @@ export class Client {
     this.ops = new OpsClient(connection);
   }
 
-  /** Closes connections that no call uses, so that a Node process can end; browsers do that themselves. */
+  /** Ends its calls and closes its connections; calls after that are CANCELLED. Twice is fine. */
   close(): void {
+    this.#connection.close();
     this.#close();
   }
 
@@ -102,16 +103,17 @@ export class Client {
    * An answer that is merely poor is no error, unless the call says `requireValid`: look at `completion.outcome`.
    */
   async route(call: CallInit, settings?: CallSettings): Promise<Answer> {
+    const left = this.#connection.bounded(settings);
     const whole = create(CallSchema, call);
     const short = await this.#prompts.shorten(whole);
     try {
-      return await this.#route(whole, short ?? whole, settings);
+      return await this.#route(whole, short ?? whole, left());
     } catch (error) {
       if (short === undefined || !(error instanceof GearshiftError && isForgotten(error))) {
         throw error;
       }
       await this.#prompts.forget(taskIdOf(whole), textOf(whole));
-      return this.#route(whole, whole, settings);
+      return this.#route(whole, whole, left());
     }
   }
 
@@ -119,22 +121,24 @@ export class Client {
   streamRoute(call: CallInit, settings: StreamSettings = {}): RouteStream {
     const whole = create(CallSchema, call);
     const stream = streamOf(settings.stream);
-    const begin = (sent: Call, again: RouteCall["again"]): RouteCall => ({
-      messages: this.#connection.stream(RouterService.method.streamRoute, { call: this.#named(sent), ...stream }, settings),
+    const begin = (sent: Call, within: CallSettings, again: RouteCall["again"]): RouteCall => ({
+      messages: this.#connection.stream(RouterService.method.streamRoute, { call: this.#named(sent), ...stream }, within),
       ended: (key) => this.#prompts.remember(taskIdOf(whole), textOf(whole), key),
       again,
     });
     return new RouteStream(async () => {
+      const left = this.#connection.bounded(settings);
       const short = await this.#prompts.shorten(whole);
       return begin(
         short ?? whole,
+        left(),
         short &&
           (async (error) => {
             if (!isForgotten(error)) {
               return undefined;
             }
             await this.#prompts.forget(taskIdOf(whole), textOf(whole));
-            return begin(whole, undefined);
+            return begin(whole, left(), undefined);
           }),
       );
     });
@@ -207,7 +211,7 @@ export class Client {
     await this.#connection.unary(RouterService.method.reportOutcome, request, settings);
   }
 
-  async #route(whole: Call, sent: Call, settings: CallSettings | undefined): Promise<Answer> {
+  async #route(whole: Call, sent: Call, settings: CallSettings): Promise<Answer> {
     const { answer } = await this.#connection.unary(RouterService.method.route, { call: this.#named(sent) }, settings);
     if (answer === undefined) {
       throw new GearshiftError("INTERNAL", "the response holds no answer");

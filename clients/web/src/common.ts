@@ -20,7 +20,9 @@ export {
   StreamProtocolError,
   type CodeName,
   type Detail,
+  type KnownReason,
   type QuotaViolation,
+  type Reason,
   type StreamRule,
   type Violation,
 } from "./errors.js";

@@ -3,24 +3,43 @@
  *
  * Rules: the only file that calls Connect. Every call has a deadline, but for a stream that is said to be endless. A
  * call that fails throws GearshiftError; one whose signal was aborted is CANCELLED (DEADLINE_EXCEEDED when the signal
- * was a timeout's). Leaving a stream, however, ends its call.
+ * was a timeout's), and so is one whose client was closed. Leaving a stream, however, ends its call.
  */
 import type { DescMessage, DescMethodServerStreaming, DescMethodUnary, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import { create } from "@bufbuild/protobuf";
 import { ConnectError, type Transport } from "@connectrpc/connect";
 
-import { GearshiftError, errorFrom } from "./errors.js";
-import { wholeMs, type CallSettings, type Settings } from "./options.js";
+import { GearshiftError } from "./errors.js";
+import { Link } from "./link.js";
+import type { CallSettings, Settings } from "./options.js";
 import { RetryThrottle, pauseBefore, waitFor } from "./retries.js";
 
 /** A transport and what goes with every call. */
 export class Connection {
   readonly #throttle = new RetryThrottle();
+  /** The calls that run, each with what lets go of it once it was aborted. */
+  readonly #running = new Map<Link, () => void>();
+  #isClosed = false;
 
   constructor(
     readonly transport: Transport,
     readonly settings: Settings,
   ) {}
+
+  /** Ends the calls that run; later ones are CANCELLED. */
+  close(): void {
+    this.#isClosed = true;
+    for (const [link, release] of this.#running) {
+      link.abort(new GearshiftError("CANCELLED", "the client was closed"));
+      release();
+    }
+  }
+
+  /** Gives the settings of a call that may have to be made twice: each time with what is left of its one deadline. */
+  bounded(call: CallSettings = {}): () => CallSettings {
+    const endsAt = performance.now() + (call.deadlineMs ?? this.settings.deadlineMs);
+    return () => ({ ...call, deadlineMs: endsAt - performance.now() });
+  }
 
   /** Makes one unary call. */
   async unary<In extends DescMessage, Out extends DescMessage>(
@@ -31,12 +50,13 @@ export class Connection {
     const link = new Link(call, this.settings);
     try {
       return await this.#retried(link, async () => {
-        const { signal, timeoutMs, headers } = link.sent();
+        const { signal, timeoutMs, headers } = this.#sent(link);
         return (await this.transport.unary(method, signal, timeoutMs, headers, request)).message;
       });
     } catch (thrown) {
       throw link.errorFrom(thrown);
     } finally {
+      this.#running.delete(link);
       link.release();
     }
   }
@@ -51,12 +71,29 @@ export class Connection {
     const link = new Link(call, this.settings, isEndless);
     // What Connect wants is an iterable; of its errors it would make rejections that nobody waits for.
     const open = async (): Promise<Started<MessageShape<Out>>> => {
-      const { signal, timeoutMs, headers } = link.sent();
+      const { signal, timeoutMs, headers } = this.#sent(link);
       const response = await this.transport.stream(method, signal, timeoutMs, headers, once(create(method.input, request)));
       const iterator = response.message[Symbol.asyncIterator]();
+      this.#running.set(link, () => {
+        void drain(iterator);
+      });
       return { iterator, first: await iterator.next() };
     };
-    return new Messages(link, () => this.#retried(link, open));
+    return new Messages(
+      link,
+      () => this.#retried(link, open),
+      () => this.#running.delete(link),
+    );
+  }
+
+  /** Gives what goes with a call that is sent now. */
+  #sent(link: Link): ReturnType<Link["sent"]> {
+    if (this.#isClosed) {
+      throw new GearshiftError("CANCELLED", "the client is closed");
+    }
+    const sent = link.sent();
+    this.#running.set(link, () => undefined);
+    return sent;
   }
 
   /** Runs a call, and again as the settings say; what it gives counts as received. */
@@ -69,7 +106,8 @@ export class Connection {
         return result;
       } catch (thrown) {
         const pause = retry && thrown instanceof ConnectError ? pauseBefore(attempt, retry, thrown, this.#throttle) : undefined;
-        if (pause === undefined || link.signal.aborted) {
+        // A wait that outlasts the deadline is none: the caller learns at once what went wrong.
+        if (pause === undefined || pause >= link.leftMs || link.signal.aborted) {
           throw thrown;
         }
         await waitFor(pause, link.signal);
@@ -91,6 +129,7 @@ export class Messages<Message> {
   constructor(
     private readonly link: Link,
     private readonly open: () => Promise<Started<Message>>,
+    private readonly ended: () => void,
   ) {}
 
   /**
@@ -106,6 +145,9 @@ export class Messages<Message> {
       const result = await this.#read();
       if (result.done !== true) {
         return result.value;
+      }
+      if (this.link.signal.aborted) {
+        throw this.link.errorFrom(undefined); // its client was closed, which must not look like an end
       }
     } catch (thrown) {
       // The type does not see that close may have been called meanwhile.
@@ -125,6 +167,7 @@ export class Messages<Message> {
       return;
     }
     this.#isClosed = true;
+    this.ended();
     this.link.abort();
     if (this.#iterator !== undefined) {
       void drain(this.#iterator);
@@ -138,73 +181,6 @@ export class Messages<Message> {
     const { iterator, first } = await this.open();
     this.#iterator = iterator;
     return first;
-  }
-}
-
-/** Ties one call to its caller's signal and its deadline. */
-class Link {
-  readonly #controller = new AbortController();
-  readonly #endsAt: number | undefined;
-  readonly #onAbort = (): void => {
-    this.#controller.abort(this.call.signal?.reason);
-  };
-
-  constructor(
-    private readonly call: CallSettings,
-    private readonly settings: Settings,
-    isEndless = false,
-  ) {
-    const deadlineMs = call.deadlineMs ?? (isEndless ? undefined : settings.deadlineMs);
-    this.#endsAt = deadlineMs === undefined ? undefined : performance.now() + deadlineMs;
-    if (call.signal?.aborted === true) {
-      this.#onAbort();
-    }
-    call.signal?.addEventListener("abort", this.#onAbort, { once: true });
-  }
-
-  get signal(): AbortSignal {
-    return this.#controller.signal;
-  }
-
-  /**
-   * Gives what goes with the call when it is sent now.
-   *
-   * @throws GearshiftError it was cancelled, or its deadline has passed; nothing was sent.
-   */
-  sent(): { signal: AbortSignal; timeoutMs: number | undefined; headers: Headers } {
-    if (this.signal.aborted) {
-      throw this.#cancelled();
-    }
-    const left = this.#endsAt === undefined ? undefined : this.#endsAt - performance.now();
-    if (left !== undefined && !(left > 0)) {
-      throw new GearshiftError("DEADLINE_EXCEEDED", "the deadline had passed before the call; nothing was sent");
-    }
-    const headers = new Headers();
-    for (const [name, value] of [...this.settings.headers, ...Object.entries(this.call.headers ?? {})]) {
-      headers.append(name, value);
-    }
-    return { signal: this.signal, timeoutMs: left === undefined ? undefined : wholeMs(left), headers };
-  }
-
-  errorFrom(thrown: unknown): GearshiftError {
-    return this.call.signal?.aborted === true ? this.#cancelled() : errorFrom(thrown);
-  }
-
-  abort(): void {
-    this.release();
-    this.#controller.abort();
-  }
-
-  /** Lets go of the caller's signal, which may live much longer. */
-  release(): void {
-    this.call.signal?.removeEventListener("abort", this.#onAbort);
-  }
-
-  #cancelled(): GearshiftError {
-    const cause: unknown = this.signal.reason;
-    return cause instanceof DOMException && cause.name === "TimeoutError"
-      ? new GearshiftError("DEADLINE_EXCEEDED", "the call's signal timed out", { cause })
-      : new GearshiftError("CANCELLED", "the call was cancelled", { cause });
   }
 }
 

@@ -34,8 +34,33 @@ const CODES = [
   "UNAUTHENTICATED",
 ] as const;
 
+/** Connect's words for what went wrong here, without a status from the server. */
+const LOCAL: readonly ConnectCode[] = [ConnectCode.Unknown, ConnectCode.Aborted, ConnectCode.Internal];
+/** How many causes of a cause are looked at. */
+const CAUSES = 5;
+
 /** One of gRPC's status codes, in its own words. */
 export type CodeName = (typeof CODES)[number];
+
+/** The stable words of the service; the contract's page says which codes they come with. */
+export type KnownReason =
+  | "INVALID_REQUEST"
+  | "UNKNOWN_TASK"
+  | "PROMPT_NOT_CACHED"
+  | "NO_STAGE"
+  | "CONFIG"
+  | "RATE_LIMITED"
+  | "CHAIN_EXHAUSTED"
+  | "LEDGER"
+  | "CACHE_STORE"
+  | "EMBEDDED_MODEL"
+  | "NOT_ACCEPTED"
+  | "DEADLINE"
+  | "UNAUTHENTICATED"
+  | "FORBIDDEN";
+
+/** A reason that is known, or a word of a later contract; "" when the server gave none. */
+export type Reason = KnownReason | (string & {});
 
 /** A field that the server refused, and why. */
 export interface Violation {
@@ -57,7 +82,7 @@ export interface Detail {
 
 /** What a status tells beside its code; what was not sent is empty. */
 export interface StatusDetails {
-  readonly reason?: string;
+  readonly reason?: Reason;
   readonly domain?: string;
   readonly info?: Readonly<Record<string, string>>;
   readonly retryAfter?: number;
@@ -76,7 +101,7 @@ export class GearshiftError extends Error {
   /** What the server says, or what happened here; for people, not for programs. */
   readonly description: string;
   /** One stable word (ErrorInfo), such as "PROMPT_NOT_CACHED"; empty when the server gave none. */
-  readonly reason: string;
+  readonly reason: Reason;
   /** Who gave the reason; "gearshift" for the service itself. */
   readonly domain: string;
   /** The further facts of ErrorInfo. */
@@ -142,9 +167,30 @@ export function errorFrom(thrown: unknown): GearshiftError {
     return thrown;
   }
   const error = ConnectError.from(thrown);
-  // A browser's fetch fails with a TypeError when nobody answers; for gRPC that is UNAVAILABLE.
-  const code = error.code === ConnectCode.Unknown && error.cause instanceof TypeError ? 14 : error.code;
-  return new GearshiftError((CODES as readonly CodeName[])[code] ?? "UNKNOWN", error.rawMessage, { ...detailsOf(error), cause: error });
+  return new GearshiftError((CODES as readonly CodeName[])[codeOf(error)] ?? "UNKNOWN", error.rawMessage, { ...detailsOf(error), cause: error });
+}
+
+/**
+ * Gives the code of a call that failed without having been cancelled here: UNAVAILABLE, as for gRPC, when no status came
+ * because nobody answered or the connection broke.
+ */
+export function codeOf(error: ConnectError): ConnectCode {
+  return error.metadata.has("grpc-status") || !isLost(error) ? error.code : ConnectCode.Unavailable;
+}
+
+/** Whether it tells of a lost connection: Node resets the streams of one, or gives an error of the system's; fetch a TypeError. */
+function isLost({ code, cause }: ConnectError): boolean {
+  if (code === ConnectCode.Canceled) {
+    return true;
+  }
+  let found = LOCAL.includes(code) ? cause : undefined;
+  for (let depth = 0; found instanceof Error && depth < CAUSES; depth++) {
+    if (found instanceof TypeError || ("code" in found && typeof found.code === "string")) {
+      return true;
+    }
+    found = found.cause;
+  }
+  return false;
 }
 
 function detailsOf(error: ConnectError): StatusDetails {

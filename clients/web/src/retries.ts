@@ -7,6 +7,7 @@
  */
 import { Code, type ConnectError } from "@connectrpc/connect";
 
+import { codeOf } from "./errors.js";
 import type { RetryOptions } from "./options.js";
 
 const MAX_TOKENS = 10;
@@ -36,7 +37,7 @@ export function pauseBefore(
   error: ConnectError,
   throttle: RetryThrottle,
 ): number | undefined {
-  if (error.code !== Code.Unavailable) {
+  if (codeOf(error) !== Code.Unavailable) {
     return undefined;
   }
   throttle.failed();

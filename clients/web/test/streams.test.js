@@ -2,30 +2,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Accumulator, GearshiftError, accumulate, call, digest, user } from "@gearshift/client";
+import { Accumulator, Client, GearshiftError, OpsService, RouterService, accumulate, call, user } from "@gearshift/client";
 import * as bundle from "../dist/gearshift.js";
 
+import { FORGOTTEN, LONG, attempt, completed, delta, event, left } from "./support/events.js";
 import { playing, status } from "./support/player.js";
-
-const LONG = "Sort mails by what they ask for. ".repeat(20);
-/** google.rpc.Status of FAILED_PRECONDITION with ErrorInfo PROMPT_NOT_CACHED, as the service sends it. */
-const FORGOTTEN = Buffer.from([
-  0x08, 0x09, 0x1a, 0x48, 0x0a, 0x28, ...Buffer.from("type.googleapis.com/google.rpc.ErrorInfo"), 0x12, 0x1c, 0x0a, 0x11,
-  ...Buffer.from("PROMPT_NOT_CACHED"), 0x12, 0x07, ...Buffer.from("gearshi"),
-]).toString("base64");
-
-/** @param {any} kind @param {any} value @returns {any} */
-const event = (kind, value) => ({ kind: { case: kind, value } });
-/** @param {number} number @param {string} text */
-const delta = (number, text) => event("delta", { number, parts: [{ content: { case: "text", value: text } }] });
-/** @param {number} number @param {string} model */
-const attempt = (number, model) => event("attempt", { number, stage: { model } });
-/** @param {string} text @param {string} [promptKey] */
-const completed = async (text, promptKey = "") =>
-  event("completed", { completion: { outcome: 1, digest: await digest(text), promptKey, cost: { totalUsd: "0.01" } } });
-
-/** @param {AbortSignal} signal @returns {Promise<never>} what a handler awaits that answers nothing until its caller leaves */
-const left = (signal) => new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
 
 const WAYS = /** @type {const} */ (["client", "webClient"]);
 
@@ -201,6 +182,15 @@ test("nobody there is UNAVAILABLE", () =>
       });
     }
   }));
+
+test("every method of the contract has one here", async () => {
+  const { OpsClient } = await import("../dist/ops.js");
+  for (const [owner, service] of /** @type {const} */ ([[Client, RouterService], [OpsClient, OpsService]])) {
+    const names = Object.keys(service.method);
+    assert.ok(names.length >= 7);
+    assert.deepEqual(names.filter((name) => !Object.hasOwn(owner.prototype, name)), []);
+  }
+});
 
 test("fields of the contract are taken as well as what call() builds", () =>
   playing(

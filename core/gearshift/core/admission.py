@@ -33,6 +33,11 @@ ASK = "ask"
 """Reason of a refusal that is none: a shared store must be asked, which `admit` does."""
 
 _SMOOTHING = 0.2
+_METERED = ("tokens", "cost")
+_PATIENCE = 3.0
+"""So many times its usual time a provider may take before a call that its caller's deadline ends counts against it ..."""
+_PATIENCE_MS = 2000.0
+"""... or so long, while nobody knows what is usual."""
 _LONGEST_PAUSE_S = 300.0
 """A provider's `Retry-After` is believed so far, should nothing else be heard of it."""
 
@@ -68,6 +73,14 @@ class Figures:
     first_token_ms: float = 0.0
     total_ms: float = 0.0
 
+    def was_hurried(self, given_s: float, *, of_first_token: bool) -> bool:
+        """Tell whether a call that its caller's deadline ended had too little time to say anything of the provider.
+
+        Else callers in a hurry would take a healthy provider out of use for everybody.
+        """
+        usual_ms = self.first_token_ms if of_first_token else self.total_ms
+        return given_s * 1000 < (_PATIENCE * usual_ms or _PATIENCE_MS)
+
 
 class Guard:
     """Breaker, limits and figures of one account and model."""
@@ -99,16 +112,18 @@ class Guard:
         """Provider, account and model."""
         return f"{self.provider}/{self.account.name}/{self.model}"
 
-    def refusal(self, amounts: Amounts, now: float, waiter: Waiter | None = None) -> Refusal | None:
-        """Give why no call may be made now, or None."""
+    def refusal(
+        self, amounts: Amounts, now: float, waiter: Waiter | None = None, *, early: bool = False
+    ) -> Refusal | None:
+        """Give why no call may be made now, or None; `early` as for `admit_nowait`."""
         if self.breaker.permits(now) and now >= self._paused_until and self.line is None:
             return refusal_of(self.buckets, amounts, now, self.name, waiter) if self.buckets else None
-        return self.closed(now, waiter) or refusal_of(self.buckets, amounts, now, self.name, waiter)
+        return self.closed(now, waiter, early=early) or refusal_of(self.buckets, amounts, now, self.name, waiter)
 
-    def closed(self, now: float, waiter: Waiter | None = None) -> Refusal | None:
+    def closed(self, now: float, waiter: Waiter | None = None, *, early: bool = False) -> Refusal | None:
         """Give why no call may be made now whatever its limits hold, or None."""
-        if not self.breaker.permits(now):
-            return Refusal("breaker", self.breaker.reason, self.breaker.probe_in(now) or 1.0)
+        if not self.breaker.permits(now, early=early):
+            return Refusal("breaker", self.breaker.reason, self.breaker.probe_in(now, early=early) or 1.0)
         if now < self._paused_until:
             wait = self._paused_until - now
             return Refusal("limit", f"the provider's own limit of {self.name}", wait, (self,))
@@ -130,6 +145,19 @@ class Guard:
         """Give how many calls its machine runs at once, as measured of late, else as configured."""
         measured = None if self.machine is None else self.machine.parallelism(time.monotonic())
         return configured if measured is None else measured
+
+    def follow(self, before: Guard, now: float) -> None:
+        """Go on where the guard of another configuration stands: with its breaker and figures, and all that was taken.
+
+        Calls that run, also those of the configuration before, go on giving back to the limits that they took from.
+        """
+        self.breaker, self.figures = before.breaker, before.figures
+        if self.spec.account == before.spec.account:
+            self._paused_until = before._paused_until
+        if self.spec.limits == before.spec.limits:
+            self.buckets, self.pacer = before.buckets, before.pacer
+        else:
+            self.buckets = renewed(before.buckets, self.buckets, now)
 
     def agreed(self) -> None:
         """Count an answer as accepted after all: a second look confirmed it."""
@@ -167,6 +195,7 @@ class Permit:
         "_borne_s",
         "_buckets",
         "_mark",
+        "_more",
         "_reserved",
         "_settled",
         "_ticket",
@@ -186,6 +215,7 @@ class Permit:
         self.queue_s = queue_s
         self._buckets = (*guard.buckets, *extra)
         self._reserved = reserved
+        self._more: list[float] | None = None
         self._ticket = ticket
         self._at = at
         self._settled = False
@@ -197,7 +227,7 @@ class Permit:
     @property
     def metered(self) -> Sequence[AnyBucket]:
         """The limits that a running stream may pass: those on model tokens and money."""
-        return [bucket for bucket in self._buckets if bucket.unit in ("tokens", "cost")]
+        return [bucket for bucket in self._buckets if bucket.unit in _METERED]
 
     def extend(self, amounts: Amounts, answer: Callable[[bool], None]) -> None:
         """Reserve more for a stream that runs, all or none; `answer` hears whether, at once or a little later.
@@ -215,12 +245,12 @@ class Permit:
         answer(True)
 
     def extended(self, amounts: Amounts) -> None:
-        """Note that more was reserved."""
-        reserved = self._reserved
-        cost = None
-        if reserved.cost_usd is not None or amounts.cost_usd is not None:
-            cost = (reserved.cost_usd or 0) + (amounts.cost_usd or Decimal(0))
-        self._reserved = Amounts(reserved.tokens + amounts.tokens, cost)
+        """Note that more was reserved: of each limit what was taken of it, which is never more than it holds at all."""
+        more = self._more or [0.0] * len(self._buckets)
+        for place, bucket in enumerate(self._buckets):
+            if bucket.unit in _METERED:
+                more[place] += min(amounts.of(bucket.unit), bucket.capacity)
+        self._more = more
 
     def cancel(self) -> None:
         """Give everything back: the call was not made."""
@@ -244,11 +274,13 @@ class Permit:
         total_ms: float,
         now: float,
         retry_after_s: float | None = None,
+        tells: bool = True,
     ) -> None:
         """Put right what was reserved and tell the breaker how the call ended; the second time does nothing.
 
         Args:
             retry_after_s: how long the provider asked to be left alone, with `failure` only.
+            tells: whether a failure says anything of the provider's health.
 
         """
         if self._settled:
@@ -263,7 +295,10 @@ class Permit:
             guard.breaker.abandon(self._ticket)
         elif failure is not None:
             figures.failures += 1
-            guard.breaker.fail(FAILURE_RULES[failure].breaker, failure.word, now, self._ticket)
+            if tells:
+                guard.breaker.fail(FAILURE_RULES[failure].breaker, failure.word, now, self._ticket)
+            else:
+                guard.breaker.abandon(self._ticket)
             if retry_after_s is not None:
                 guard.pause(retry_after_s, now)
         else:
@@ -284,6 +319,10 @@ class Permit:
             bucket.settle(reserved.of(unit), used.of(unit) if is_made else 0.0, now, self._at)
             if bucket.line is not None:
                 bucket.line.wake()
+        if self._more is not None:
+            for bucket, more in zip(self._buckets, self._more, strict=True):
+                if more:
+                    bucket.settle(0.0, -more, now, self._at)
 
 
 class MachinePermit(Permit):
@@ -330,6 +369,7 @@ class MachinePermit(Permit):
         total_ms: float,
         now: float,
         retry_after_s: float | None = None,
+        tells: bool = True,
     ) -> None:
         """Settle, and no longer run."""
         self.machine_s()
@@ -343,6 +383,7 @@ class MachinePermit(Permit):
             total_ms=total_ms,
             now=now,
             retry_after_s=retry_after_s,
+            tells=tells,
         )
 
 
@@ -373,11 +414,7 @@ class Admission:
             guard = self._guards[key] = self._placed(self._fresh(stage, spec, now), stage, now)
         elif guard.spec is not spec and guard.spec != spec:
             fresh = self._fresh(stage, spec, now)
-            fresh.breaker, fresh.figures = guard.breaker, guard.figures
-            if guard.spec.limits == spec.limits:
-                fresh.buckets = guard.buckets
-            else:
-                carry_spending(guard.buckets, fresh.buckets, now)
+            fresh.follow(guard, now)
             guard = self._guards[key] = self._placed(fresh, stage, now)
         return guard
 
@@ -475,7 +512,7 @@ class Admission:
         if known is None or (known[0] is not limits and known[0] != limits):
             made = self._buckets(kind, name, limits, now)
             if known is not None:
-                carry_spending(known[1], made, now)
+                made = renewed(known[1], made, now)
             known = self._shared[key] = (limits, made)
         return known[1]
 
@@ -487,7 +524,7 @@ class Admission:
         return bool(extra) and has_money_limit(extra)
 
     def state_of(self, stage: Stage, now: float, excluded: frozenset[str] = frozenset()) -> Guard:
-        """Give the guard of the stage's account that is best off: the one whose breaker permits, or the first."""
+        """Give the guard of the stage's account that is best off: its breaker permits, or may be asked early, or it is the first."""
         accounts = stage.provider.accounts
         if len(accounts) == 1:
             spec = accounts[0]
@@ -499,7 +536,9 @@ class Admission:
         if stage.provider.pressure.max_queued is not None:
             free = [guard for guard in permitted if guard.pressure is None or guard.pressure.too_many(now) is None]
             permitted = free or permitted
-        return permitted[0] if permitted else guards[0]
+        if permitted:
+            return permitted[0]
+        return next((guard for guard in guards if guard.breaker.permits(now, early=True)), guards[0])
 
     def unlimited(self, stage: Stage, excluded: frozenset[str]) -> Permit | None:
         """Give leave where nothing could refuse it: one account without any limit, in good health and not paused.
@@ -525,6 +564,7 @@ class Admission:
         excluded: frozenset[str] = frozenset(),
         queue_s: float = 0.0,
         waiter: Waiter | None = None,
+        early: bool = False,
     ) -> Permit | Refusal:
         """Give leave to call the stage's model on one of its accounts, or say why not.
 
@@ -532,6 +572,7 @@ class Admission:
             extra: buckets of the tenant and task, reserved together with the account's.
             excluded: accounts that must not be used again for this call.
             waiter: the caller, where it stands in line; others do not pass those who do.
+            early: the call has nowhere else to go, so that an open breaker may let it through as its probe before its time.
 
         """
         now = time.monotonic()
@@ -547,9 +588,9 @@ class Admission:
             if has_no_price and has_money_limit(guard.buckets):
                 refused = refused or unpriced(stage, guard.name)
                 continue
-            why = guard.refusal(amounts, now, waiter)
+            why = guard.refusal(amounts, now, waiter, early=early)
             if why is None and lacked is None:
-                ticket = guard.breaker.begin(now) or 0
+                ticket = guard.breaker.begin(now, early=early) or 0
                 for bucket in guard.buckets:
                     bucket.take(amounts.of(bucket.unit), now)
                 for bucket in extra:
@@ -570,8 +611,14 @@ class Admission:
         *,
         excluded: frozenset[str] = frozenset(),
         until: float,
+        early: bool = False,
     ) -> Permit | Refusal:
-        """Wait in line for leave, no longer than until `until` (seconds, monotonic), and not at all where that is vain."""
+        """Wait in line for leave, no longer than until `until` (seconds, monotonic), and not at all where that is vain.
+
+        Args:
+            early: as for `admit_nowait`.
+
+        """
         began = time.monotonic()
         guard = self.state_of(stage, began, excluded)
         waiter = Waiter(amounts)
@@ -579,7 +626,7 @@ class Admission:
         try:
             while True:
                 waiter.event = anyio.Event()  # before asking, or what changes meanwhile would be missed
-                got = await self._ask(stage, amounts, extra, excluded, time.monotonic() - began, waiter)
+                got = await self._ask(stage, amounts, extra, excluded, time.monotonic() - began, waiter, early=early)
                 if isinstance(got, Permit) or got.reason != "limit" or not got.lacking:
                     return got
                 # Nobody knows when a place is freed, so that is waited for.
@@ -587,7 +634,8 @@ class Admission:
                 if (left <= 0 if got.wait_s == NEVER else got.wait_s > left) or _is_vain(got):
                     return got
                 waiter.stand(got.lacking)
-                with anyio.move_on_after(min(got.wait_s, left, self.poll_s if waiter.is_first else NEVER)):
+                # Only who is first looks at the clock: whoever stands behind is woken when it is its turn.
+                with anyio.move_on_after(min(got.wait_s, left, self.poll_s) if waiter.is_first else left):
                     await waiter.event.wait()
         finally:
             guard.waiting -= 1
@@ -601,8 +649,10 @@ class Admission:
         excluded: frozenset[str],
         queue_s: float,
         waiter: Waiter,
+        *,
+        early: bool,
     ) -> Permit | Refusal:
-        return self.admit_nowait(stage, amounts, extra, excluded=excluded, queue_s=queue_s, waiter=waiter)
+        return self.admit_nowait(stage, amounts, extra, excluded=excluded, queue_s=queue_s, waiter=waiter, early=early)
 
     def _in_turn(self, stage: Stage, excluded: frozenset[str]) -> Iterable[AccountSpec]:
         """Give the accounts by smooth weighted turns (as nginx does it): the heavier are first more often."""
@@ -678,16 +728,24 @@ def buckets_of(limits: LimitsConfig, now: float) -> list[AnyBucket]:
     return buckets
 
 
-def carry_spending(old: Iterable[AnyBucket], new: Iterable[AnyBucket], now: float) -> None:
-    """Count what was taken under old limits in the new ones of the same unit and period: another limit is no new one."""
-    taken = {
-        (each.unit, each.period if isinstance(each, Budget) else ""): each.capacity - each.level(now)
-        for each in old
-        if isinstance(each, Budget | TokenBucket)
-    }
-    for each in new:
-        if isinstance(each, Budget | TokenBucket):
-            each.settle(0.0, taken.get((each.unit, each.period if isinstance(each, Budget) else ""), 0.0), now)
+def renewed(old: Iterable[AnyBucket], new: Iterable[AnyBucket], now: float) -> list[AnyBucket]:
+    """Put new limits in force in those of the same unit and period, where there are any: another limit is no new one.
+
+    What was taken stays taken, and who stands in line stays there.
+    """
+    known = {_kind_of(bucket): bucket for bucket in old}
+    found: list[AnyBucket] = []
+    for bucket in new:
+        before = known.get(_kind_of(bucket))
+        if isinstance(before, TokenBucket | Budget | Concurrency):
+            before.renew(bucket, now)
+            bucket = before
+        found.append(bucket)
+    return found
+
+
+def _kind_of(bucket: AnyBucket) -> tuple[type[AnyBucket], str, str]:
+    return type(bucket), bucket.unit, bucket.period if isinstance(bucket, Budget) else ""
 
 
 def refusal_of(

@@ -97,11 +97,17 @@ class Attempt:
         self._meter: Meter | None = None
         if call.request.stream is not None and step.role is AttemptRole.ANSWER:
             # An answer that comes whole has no windows to judge.
-            self._watch = call.judge.watch(self._asked(), time.perf_counter())
-            self._document = self._document_watch()
-            self._meter = meter_of(permit, step.planned, call.judge.window_tokens)
+            try:
+                self._watch = call.judge.watch(self._asked(), time.perf_counter())
+                self._document = self._document_watch()
+                self._meter = meter_of(permit, step.planned, call.judge.window_tokens)
+            except BaseException:
+                permit.cancel()  # an own gate has broken; a place that is not given back is lost for good
+                raise
         self._passed = 0
         self._wake: Wake | None = None
+        self._timeouts: Timeouts | None = None
+        """Those that it was given, where its caller's deadline made them shorter than the stage's."""
         self.made = False
         """Whether the call went upstream."""
         self._ended = False
@@ -223,11 +229,16 @@ class Attempt:
         now = time.perf_counter()
         self._total_ms = (now - self._began) * 1000
         complete = self._ended and self.failure is None
+        tells = (
+            True  # of the provider's health: not where what was asked for, or how soon, may be to blame for a failure
+        )
         filtered = transcript.finish_reason is FinishReason.CONTENT_FILTER
         if complete and self.stopped is None and transcript.is_empty and not filtered:
             self.failure = ProviderFailure(FailureKind.EMPTY, "the answer held neither text nor a tool call")
-            complete = False
+            complete, tells = False, False
         failure = self.failure
+        if failure is not None and tells:
+            tells = self._tells(failure.kind)
         ended = complete and self.stopped is None
         if ended and transcript.usage is not None:  # most calls, whose input need not be estimated
             self.usage = transcript.usage
@@ -255,6 +266,7 @@ class Attempt:
                 total_ms=self._total_ms,
                 now=time.monotonic(),
                 retry_after_s=failure.retry_after_s if failure is not None else None,
+                tells=tells,
             )
         if complete and self.usage.source is UsageSource.REPORTED and not call.images:
             self._runner.estimator.learn(
@@ -265,6 +277,15 @@ class Attempt:
                 self.usage.output_tokens,
             )
 
+    def _tells(self, kind: FailureKind) -> bool:
+        """Tell whether a failure says anything of the provider's health; it may be the caller's doing."""
+        streaming = self._call.request.stream is not None
+        if streaming and kind is FailureKind.TOTAL_TIMEOUT and self.transcript.first_token_at is not None:
+            return False  # it was writing: the answer is long, or its reader slow
+        given = self._timeouts
+        given_s = None if given is None else given.shortened(kind, self.step.planned.stage.timeouts)
+        return given_s is None or not self.permit.guard.figures.was_hurried(given_s, of_first_token=streaming)
+
     def rank(self) -> tuple[bool, float]:
         """Give what answers are compared by: valid first, then the confidence."""
         assert self.judgement is not None
@@ -272,11 +293,14 @@ class Attempt:
         return self.judgement.valid, confidence if confidence is not None else -1.0
 
     def state(self) -> ProviderState | None:
-        """Give the provider's opaque state, to be sent back with this turn."""
-        if self.transcript.provider_state is None:
-            return None
+        """Give the provider's opaque state, to be sent back with this turn; empty where there is only a model to stay on."""
+        data = self.transcript.provider_state
+        if data is None:
+            if not self.tool_calls:
+                return None
+            data = b""  # nothing to keep but the model, on which a tool loop stays
         stage = self.step.planned.stage
-        return ProviderState(provider=stage.provider.name, model=stage.model.id, data=self.transcript.provider_state)
+        return ProviderState(provider=stage.provider.name, model=stage.model.id, data=data)
 
     def record(self, *, served: bool) -> AttemptRecord:
         """Give the ledger's row."""
@@ -371,6 +395,7 @@ class Attempt:
                 idle_s=timeouts.idle_s,
                 total_s=min(timeouts.total_s, whole),
             )
+            self._timeouts = timeouts
         if streaming and 0 < call.judge.stall_s < timeouts.idle_s:
             timeouts = Timeouts(
                 connect_s=timeouts.connect_s,
@@ -379,9 +404,9 @@ class Attempt:
                 total_s=timeouts.total_s,
             )
         hint = CacheHint.NONE
-        if call.prompt_key and Feature.CACHE_CONTROL in features:
+        if call.prompt_key and Feature.CACHE_CONTROL in features and (reuse := self._runner.reuse) is not None:
             prefix_tokens = int(len(call.prompt.static) / model.characters_per_token)
-            hint = self._runner.reuse.hint(model, call.prompt_key, prefix_tokens, time.monotonic())
+            hint = reuse.hint(model, call.prompt_key, prefix_tokens, time.monotonic())
         if streaming and step.role is AttemptRole.ANSWER and self._composer.holds_for_a_time:
             self._wake = Wake()
         return ProviderCall(
@@ -438,7 +463,9 @@ class Attempt:
         kept: list[Message] = []
         for message in messages:
             state = message.provider_state
-            if state is not None and (state.provider != stage.provider.name or state.model != stage.model.id):
+            if state is not None and not state.data:
+                message = structs.replace(message, provider_state=None)  # it names a model only
+            elif state is not None and (state.provider != stage.provider.name or state.model != stage.model.id):
                 message = structs.replace(message, provider_state=None)
                 self.transcript.notes = (*self.transcript.notes, _STATE_DROPPED)
             kept.append(message)

@@ -100,8 +100,15 @@ class Chain:
     policy: ChainPolicy
     allow_space_change: bool
     revision: str
+    refuses_losses: bool = False
+    """Whether calls go without stages that cost more than they save, also in the written order."""
     weights: AdaptiveConfig = AdaptiveConfig()
-    """What is weighed where it is adaptive; no part of the revision, since no answer depends on it."""
+    """What is weighed where that decides; no part of the revision, since no answer depends on it."""
+
+    @property
+    def is_weighed(self) -> bool:
+        """Whether what its stages cost and save decides which are tried."""
+        return self.adaptive or self.refuses_losses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,6 +92,12 @@ class TokenBucket:
         self.level(now)
         self._level = min(self.capacity, self._level + min(reserved, self.capacity) - used)
 
+    def renew(self, by: Bucket, now: float) -> None:
+        """Take over a new limit; what was taken stays taken."""
+        taken = self.capacity - self.level(now)
+        self.capacity, self.refill_per_s, self.stops = by.capacity, by.refill_per_s, by.stops
+        self._level = by.level(now) - taken
+
     def __repr__(self) -> str:
         return f"<TokenBucket {self.unit} {self._level:g}/{self.capacity:g} +{self.refill_per_s:g}/s>"
 
@@ -149,6 +155,16 @@ class Budget:
         if at is None or at + self._offset >= self._begins:
             self._left = min(self.capacity, self._left + reserved - used)
 
+    def renew(self, by: Bucket, now: float) -> None:
+        """Take over a new limit; what was spent stays spent."""
+        taken = self.capacity - self.level(now)
+        self.capacity, self.stops = by.capacity, by.stops
+        self._left = by.level(now) - taken
+
+    def set_clock(self, epoch_offset: float) -> None:
+        """Follow a clock that was set, or that went on while the machine slept. Money is never given twice for going back."""
+        self._offset = epoch_offset
+
     def divide(self, processes: int) -> None:
         """Keep one process's part of it; what `seed` counts is then everybody's."""
         self.capacity /= processes
@@ -205,6 +221,10 @@ class Concurrency:
     def settle(self, reserved: float, used: float, now: float, at: float | None = None) -> None:
         """Give the place back."""
         self._running -= 1
+
+    def renew(self, by: Bucket, now: float) -> None:
+        """Take over a new limit; what runs goes on, also where that is more."""
+        self.capacity, self.stops = by.capacity, by.stops
 
     def __repr__(self) -> str:
         return f"<Concurrency {self._running:g}/{self.capacity:g}>"

@@ -20,7 +20,6 @@ import anyio
 from msgspec import structs
 
 from gearshift.core.admission import ASK, Admission, Amounts, AnyBucket, Permit, Refusal
-from gearshift.core.ahead import Ahead
 from gearshift.core.answer import (
     NO_USAGE,
     Answer,
@@ -42,12 +41,12 @@ from gearshift.core.errors import ChainExhaustedError, DeadlineError, NotAccepte
 from gearshift.core.estimate import Estimator
 from gearshift.core.events import AttemptStarted, Completed, Event, Started, Switch
 from gearshift.core.failures import FAILURE_RULES, ProviderFailure
-from gearshift.core.flight import Flights, Horizon
+from gearshift.core.flight import Horizon
 from gearshift.core.gates import Finding, Judgement
 from gearshift.core.gates.schema import SchemaGate, complaint
 from gearshift.core.observer import Observer
 from gearshift.core.pace import Pacer
-from gearshift.core.plan import machine_time_forecast, not_allowed, token_cost
+from gearshift.core.plan import LastResort, machine_time_forecast, not_allowed, token_cost
 from gearshift.core.provider import Provider, WholeProvider
 from gearshift.core.refused import limits_spent
 from gearshift.core.request import JsonOutput, ToolCall
@@ -84,20 +83,18 @@ class ChainRunner:
         providers: Mapping[str, Provider],
         admission: Admission,
         estimator: Estimator,
-        reuse: PrefixReuse,
+        reuse: PrefixReuse | None,
         observers: Sequence[Observer],
         retry: RetryConfig,
         chance: random.Random,
-        flights: Flights | None = None,
     ) -> None:
         self.providers = providers
-        self.flights = Flights() if flights is None else flights
-        """Where a later attempt's call is sent while its caller is told of it; one that nobody entered runs nothing."""
         self.answering = {name: each.answer for name, each in providers.items() if isinstance(each, WholeProvider)}
         """How unary answers are asked for, by provider, of those that give them without a generator."""
         self.admission = admission
         self.estimator = estimator
         self.reuse = reuse
+        """Tells when a provider is asked to keep a prefix; None asks none."""
         self.observers = observers
         # Most observers hear one thing only; what they do not want to hear is not said.
         self.heard_starts = [each.attempt_starting for each in observers if _hears(each, "attempt_starting")]
@@ -141,11 +138,13 @@ class ChainRunner:
     async def admit(self, step: Try, amounts: Amounts, buckets: Sequence[AnyBucket]) -> Permit | Refusal:
         """Reserve what an attempt is expected to take, waiting for it where that is worth it; then keep the pace."""
         stage, excluded, began = step.planned.stage, step.excluded, time.monotonic()
-        permit = self.admission.admit_nowait(stage, amounts, buckets, excluded=excluded)
+        early = step.planned.is_last_resort
+        permit = self.admission.admit_nowait(stage, amounts, buckets, excluded=excluded, early=early)
         if isinstance(permit, Refusal) and (
             permit.reason == ASK or (permit.reason == "limit" and _worth_waiting(permit.wait_s, step.wait_s))
         ):
-            permit = await self.admission.admit(stage, amounts, buckets, excluded=excluded, until=began + step.wait_s)
+            until = began + step.wait_s
+            permit = await self.admission.admit(stage, amounts, buckets, excluded=excluded, until=until, early=early)
         if isinstance(permit, Permit) and permit.guard.pacer is not None:
             return await _paced(permit, permit.guard.pacer, began, step.budget_s)
         return permit
@@ -225,18 +224,14 @@ class _Run:
                     await anyio.sleep(step.delay_s)
                 permit = self._admit_at_once(step) or await self._admit(step)
                 if isinstance(permit, Refusal):
-                    step = course.refused(permit.reason, permit.limit, permit.wait_s, time.monotonic())
+                    step = self._refused(permit)
                     continue
                 attempt = self._begin(step, permit, batch)
-                ahead: Ahead | None = None
                 try:
-                    if self._attempts:
-                        ahead = self._sent_ahead(attempt)
                     yield batch
                     batch = []
-                    if ahead is None:
-                        self._tell(attempt)
-                    async with aclosing(attempt.chunks() if ahead is None else ahead.chunks()) as chunks:
+                    self._tell(attempt)
+                    async with aclosing(attempt.chunks()) as chunks:
                         async for chunk in chunks:
                             events = attempt.take(chunk)
                             if events:
@@ -250,8 +245,6 @@ class _Run:
                 finally:
                     # Runs also when the caller leaves; nothing is awaited, so that nothing can be lost.
                     attempt.hush()
-                    if ahead is not None:
-                        ahead.abandon()
                     attempt.settle()
                     course.spend(attempt.cost)
                 step = self._next(attempt, batch)
@@ -276,7 +269,7 @@ class _Run:
                     await anyio.sleep(step.delay_s)
                 permit = self._admit_at_once(step) or await self._admit(step)
                 if isinstance(permit, Refusal):
-                    step = course.refused(permit.reason, permit.limit, permit.wait_s, time.monotonic())
+                    step = self._refused(permit)
                     continue
                 attempt = self._begin(step, permit, unseen)
                 try:
@@ -325,6 +318,20 @@ class _Run:
         cost = planned.expected_cost if self._runner.admission.limits_money(stage, buckets) else None
         return await self._runner.admit(step, Amounts(planned.input_tokens + planned.output_tokens, cost), buckets)
 
+    def _refused(self, refusal: Refusal) -> Step:
+        """Say what follows where no leave was given."""
+        now = time.monotonic()
+        step = self._course.refused(refusal.reason, refusal.limit, refusal.wait_s, now)
+        return self._last_resort(step, now) if isinstance(step, Finish) else step
+
+    def _last_resort(self, step: Finish, now: float) -> Step:
+        """Try stages whose breaker is open, or has opened since the plan, where there is no answer and nobody else to ask."""
+        last = self._call.plan.last_resorts
+        for planned, reason, _ in self._course.passed_over:
+            if reason == "breaker" and not planned.is_last_resort:
+                last = (*last, LastResort.of(planned))
+        return self._course.resort(step, last, now) if last and not self._candidates else step
+
     def _begin(self, step: Try, permit: Permit, batch: list[Event]) -> Attempt:
         call, composer = self._call, self._composer
         self._course.begun()
@@ -368,16 +375,6 @@ class _Run:
         for attempt_starting in self._runner.heard_starts:
             attempt_starting(self._call.context, attempt.step.planned.stage.ref, attempt.permit.account.name)
         self._attempts.append(attempt)
-
-    def _sent_ahead(self, attempt: Attempt) -> Ahead | None:
-        """Send the call while its caller is told of the hop, which a slow reader takes late; None where no group is open."""
-        flights = self._runner.flights
-        if not flights.is_open:
-            return None
-        self._tell(attempt)
-        ahead = Ahead(attempt.chunks())
-        flights.aside(ahead.run)
-        return ahead
 
     def _next(self, attempt: Attempt, batch: list[Event]) -> Step:
         """Say what follows an attempt that has ended, and put what the caller must see of it into the batch."""
@@ -433,6 +430,8 @@ class _Run:
             step = self._course.once_more("the first caller's deadline cut it short, and another waits for longer", now)
         else:
             step = self._course.failed(failure, attempt.permit.account.name, now, self._runner.chance.random())
+        if isinstance(step, Finish):
+            step = self._last_resort(step, now)
         if isinstance(step, Try):
             self._leave(attempt, told)
         return step

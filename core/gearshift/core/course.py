@@ -81,6 +81,9 @@ class Course:
 
     """
 
+    _is_resorting = False
+    """Whether all stages of the plan were tried, so that those whose breaker is open are."""
+
     def __init__(
         self,
         stages: tuple[PlannedStage, ...],
@@ -126,7 +129,8 @@ class Course:
     def refused(self, reason: str, detail: str, wait_s: float, now: float) -> Step:
         """Say what to do after a limit or breaker gave no leave for the stage."""
         planned = self._stages[self._place.index]
-        self.passed_over.append((planned, reason, detail))
+        if not self._is_resorting:  # the plan has told already why those are passed over
+            self.passed_over.append((planned, reason, detail))
         if wait_s != float("inf") and (self.soonest_s is None or wait_s < self.soonest_s):
             self.soonest_s = wait_s
         why = f"{detail} gave no leave"
@@ -164,6 +168,23 @@ class Course:
                     return self._try(place.index, AttemptCause.RETRY, f"{rule.told}: once more", now, delay_s=delay)
         # 3. The next stage.
         return self._hop(AttemptCause.FALLBACK, rule.told, now, "failed")
+
+    def resort(self, ended: Finish, last: tuple[PlannedStage, ...], now: float) -> Step:
+        """Go on to the stages whose breaker is open, where all others were tried; else give the end as it is.
+
+        Args:
+            ended: what `failed` or `refused` gave.
+            last: not in the plan's stages.
+
+        """
+        if ended.reason not in ("failed", "limited") or self._later() or self._is_resorting:
+            return ended
+        self._is_resorting = True
+        self._stages += last
+        step = self._hop(
+            AttemptCause.FALLBACK, f"{ended.detail}: one whose breaker is open is asked", now, ended.reason
+        )
+        return ended if isinstance(step, Finish) else step
 
     def poor(self, detail: str, now: float) -> Step:
         """Say what to do after an answer did not pass: only a more capable stage may help."""

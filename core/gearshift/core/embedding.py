@@ -33,24 +33,27 @@ from gearshift.core.cache.vectors import Vector, VectorCache
 from gearshift.core.catalogue import Feature, Model
 from gearshift.core.chain import DEADLINE_SLACK_S, ChainRunner
 from gearshift.core.course import Course, Finish, Step, Try
-from gearshift.core.errors import ChainExhaustedError, DeadlineError, RouteError
+from gearshift.core.errors import ChainExhaustedError, DeadlineError, RouteError, invalid
 from gearshift.core.estimate import Estimator
 from gearshift.core.failures import FAILURE_RULES, ProviderFailure
 from gearshift.core.merging import Merger
 from gearshift.core.observer import CallContext
 from gearshift.core.plan import (
     Caps,
+    LastResort,
     Needs,
     Plan,
     PlannedStage,
+    expected_cost,
     machine_time_cost,
     machine_time_forecast,
     not_allowed,
     plan,
     strongest,
     token_cost,
+    with_last_resorts,
 )
-from gearshift.core.prepare import buckets_for, call_ends_at, caps_of, require_stage, tightened
+from gearshift.core.prepare import buckets_for, call_ends_at, capped_by, caps_of, require_stage, tightened
 from gearshift.core.provider import EmbedCall, EmbedResult, Timeouts
 from gearshift.core.refused import limits_spent
 from gearshift.core.request import EmbedRequest
@@ -71,6 +74,9 @@ from gearshift.core.words import (
 )
 
 _FREE = Decimal(0)
+_SURELY = 1.25
+"""So many times a model's longest text must an estimate be before the text is taken for too long: the provider tells exactly."""
+_SHORTER = "send shorter texts, or let their ends be cut (truncation)"
 
 
 class Embedder:
@@ -97,6 +103,8 @@ class Embedder:
         # A vector has no confidence.
         caps = replace(caps_of(request.policy, resolved, policy), require_confidence=False)
         planned = self._plan(request, resolved, caps, began)
+        if not planned.stages:
+            _refuse_long_text(request, planned)
         require_stage(planned, resolved.chain, self._runner.admission)
         unheld: Unheld = ()
         notes: tuple[str, ...] = ()
@@ -125,13 +133,15 @@ class Embedder:
                 spent = payer.spent(costs, self._runner.admission, began)
                 if not spent:
                     continue
-                moved = structs.replace(resolved, chain=self._blueprint.chains[payer.chain])
-                elsewhere = self._alike(self._plan(request, moved, caps, began, resolved.chain), request, first)
+                chain = self._blueprint.chains[payer.chain]
+                moved, capped = structs.replace(resolved, chain=chain), capped_by(policy, chain)
+                less = replace(caps, max_cost_usd=capped.max_cost_usd)
+                elsewhere = self._alike(self._plan(request, moved, less, began, resolved.chain), request, first)
                 if not elsewhere.stages and all(each.reason != "breaker" for each in elsewhere.skipped):
                     # Where money is reserved it is refused, in the same words as where nothing else was named.
                     continue
                 require_stage(elsewhere, moved.chain, self._runner.admission)
-                resolved, planned = moved, elsewhere
+                resolved, planned, policy, caps = moved, elsewhere, capped, less
                 unheld = (*unheld, (payer.kind, payer.name))
                 notes = (*notes, f"{spent}: the chain {payer.chain} serves instead")
             if unheld:
@@ -161,10 +171,15 @@ class Embedder:
         def guard_of(stage: Stage) -> Guard:
             return admission.state_of(stage, now)
 
+        # A text that may be cut fits every model.
+        characters = max(map(len, request.inputs)) if request.truncation is Truncation.ERROR else 0
+
+        def longest(model: Model) -> int:
+            return self._runner.estimator.text_tokens(characters, model)
+
         needs = Needs(
             features=((frozenset({Feature.EMBED}), "embeddings"),),
-            # A text that may be cut fits every model.
-            characters=max(map(len, request.inputs)) if request.truncation is Truncation.ERROR else 0,
+            characters=characters,
             images=0,
             max_tokens=1,
         )
@@ -182,8 +197,9 @@ class Embedder:
         space = request.vector_space or chain.stages[0].model.vector_space
         free = request.allow_space_change or chain.allow_space_change
         kept: list[PlannedStage] = []
+        last: list[LastResort] = []
         skipped = list(planned.skipped)
-        for each in planned.stages:
+        for each in (*planned.stages, *planned.last_resorts):
             model = each.stage.model
             if request.dimensions is not None and request.dimensions not in model.dimensions:
                 given = ", ".join(map(str, model.dimensions))
@@ -194,21 +210,27 @@ class Embedder:
                     f"{model.id} is of the space {model.vector_space or 'unknown'}, not {space}; mixing spaces ruins an "
                     "index, so this needs allow_space_change"
                 )
+            elif model.max_input_tokens and longest(model) > _SURELY * model.max_input_tokens:
+                detail = f"about {longest(model)} tokens do not fit {model.id}'s {model.max_input_tokens}"
+                reason = "context"
             else:
                 costs = self._costs(each.stage, request.inputs)
                 if caps.max_cost_usd is None or (None not in costs and sum(filter(None, costs)) <= caps.max_cost_usd):
-                    kept.append(
-                        PlannedStage(
-                            stage=each.stage,
-                            input_tokens=each.input_tokens,
-                            output_tokens=each.output_tokens,
-                            expected_cost=None if None in costs else max(filter(None, costs), default=_FREE),
-                        )
+                    made = type(each)(
+                        stage=each.stage,
+                        input_tokens=each.input_tokens,
+                        output_tokens=each.output_tokens,
+                        expected_cost=None if None in costs else max(filter(None, costs), default=_FREE),
                     )
+                    if isinstance(made, LastResort):
+                        last.append(made)
+                    else:
+                        kept.append(made)
                     continue
                 reason, detail = "cap", f"all of it is expected to cost more than the cap of {caps.max_cost_usd} USD"
-            skipped.append(SkippedStage(stage=each.stage.ref, reason=reason, detail=detail))
-        return Plan(stages=tuple(kept), skipped=tuple(skipped))
+            if each.stage.ref not in [one.stage for one in skipped]:
+                skipped.append(SkippedStage(stage=each.stage.ref, reason=reason, detail=detail))
+        return with_last_resorts(kept, skipped, last, guard_of, now)
 
     def _alike(self, planned: Plan, request: EmbedRequest, first: Stage) -> Plan:
         """Give the plan without stages that would, unasked, give vectors of another length than the first one's."""
@@ -216,7 +238,8 @@ class Embedder:
             return planned
         length = first.model.dimensions[:1]
         kept = tuple(each for each in planned.stages if each.stage.model.dimensions[:1] == length)
-        return structs.replace(planned, stages=kept)
+        last = tuple(each for each in planned.last_resorts if each.stage.model.dimensions[:1] == length)
+        return structs.replace(planned, stages=kept, last_resorts=last)
 
     def _cost(self, stage: Stage, inputs: Sequence[str]) -> Decimal | None:
         """Give what all of the texts are expected to cost on a stage, USD; None where the price is unknown."""
@@ -233,6 +256,19 @@ class Embedder:
             token_cost(stage.model, Usage(input_tokens=tokens_of(batch, stage.model, self._runner.estimator)), at)
             for batch in batches(inputs, stage.model)
         ]
+
+
+def _refuse_long_text(request: EmbedRequest, planned: Plan) -> None:
+    """Refuse a text that is the reason why no stage may serve; one whose breaker is open might.
+
+    Raises:
+        InvalidRequestError: names the text.
+
+    """
+    reasons = {each.reason: each.detail for each in planned.skipped}
+    if "context" in reasons and "breaker" not in reasons:
+        index = max(range(len(request.inputs)), key=lambda place: len(request.inputs[place]))
+        raise invalid(f"inputs[{index}]", f"{reasons['context']}: {_SHORTER}")
 
 
 def _mergeable(request: EmbedRequest, resolved: Resolved, caps: Caps, unheld: Unheld) -> Hashable | None:
@@ -315,6 +351,8 @@ class _Run:
             max_cost_usd=caps.max_cost_usd,
             ends_at=ends_at,
         )
+        self._given = Timeouts()
+        """What the last upstream call was given."""
         self._vectors: list[Vector] = []
         self._records: list[AttemptRecord] = []
         self._notes: list[str] = list(notes)
@@ -389,7 +427,8 @@ class _Run:
         inputs = self.asked[begin : begin + max(1, stage.model.max_batch)]
         permit = await self._admit(step, inputs)
         if isinstance(permit, Refusal):
-            return self._course.refused(permit.reason, permit.limit, permit.wait_s, time.monotonic())
+            now = time.monotonic()
+            return self._or_last_resort(self._course.refused(permit.reason, permit.limit, permit.wait_s, now), now)
         if step.cause is not AttemptCause.FIRST or not self._records:
             self._course.begun()  # batches after the first are no further attempts, since nothing failed
         try:
@@ -411,7 +450,8 @@ class _Run:
             self._settle(step, permit, result, failure, started_at, (time.perf_counter() - clock) * 1000, inputs)
         now = time.monotonic()
         if failure is not None:
-            return self._course.failed(failure, permit.account.name, now, self._runner.chance.random())
+            chance = self._runner.chance.random()
+            return self._or_last_resort(self._course.failed(failure, permit.account.name, now, chance), now)
         assert result is not None
         self._vectors += result.vectors
         self._notes += result.notes
@@ -422,6 +462,11 @@ class _Run:
             return Finish("accepted", "")
         return self._course.again(now)
 
+    def _or_last_resort(self, step: Step, now: float) -> Step:
+        """Try stages whose breaker is open, where there is nobody else to ask."""
+        last = self._plan.last_resorts
+        return self._course.resort(step, last, now) if last and isinstance(step, Finish) else step
+
     async def _admit(self, step: Try, inputs: Sequence[str]) -> Permit | Refusal:
         stage = step.planned.stage
         forbidden = not_allowed(stage, self._resolved.resolution.sensitivity, self._caps)
@@ -429,8 +474,8 @@ class _Run:
             return Refusal(forbidden[0], forbidden[1], float("inf"))
         estimator = self._runner.estimator
         tokens = tokens_of(inputs, stage.model, estimator)
-        cost = token_cost(stage.model, Usage(input_tokens=tokens), datetime.now(UTC))
         admission, now = self._runner.admission, time.monotonic()
+        cost = expected_cost(stage, tokens, 0, lambda asked: admission.state_of(asked, now), datetime.now(UTC))
         buckets = buckets_for(self._resolved, admission, now)
         if self._unheld:
             buckets = held(buckets, self._unheld, self._blueprint, admission, now)
@@ -441,15 +486,16 @@ class _Run:
         asked = stage.timeouts
         # What was spent waiting in line is no longer there.
         budget = min(step.budget_s, max(0.001, self._ends_at - time.monotonic()))
+        self._given = Timeouts(
+            connect_s=min(asked.connect_s, budget),
+            first_token_s=min(asked.first_token_s, budget),
+            idle_s=asked.idle_s,
+            total_s=min(asked.total_s, budget),
+        )
         return EmbedCall(
             model=stage.model,
             account=permit.account,
-            timeouts=Timeouts(
-                connect_s=min(asked.connect_s, budget),
-                first_token_s=min(asked.first_token_s, budget),
-                idle_s=asked.idle_s,
-                total_s=min(asked.total_s, budget),
-            ),
+            timeouts=self._given,
             inputs=inputs,
             input_type=request.input_type,
             dimensions=request.dimensions,
@@ -484,6 +530,8 @@ class _Run:
             cost = token_cost(stage.model, usage, datetime.now(UTC))
         self._course.spend(cost)
         passed = failure is None and not cancelled
+        given_s = None if failure is None else self._given.shortened(failure.kind, stage.timeouts)
+        hurried = given_s is not None and permit.guard.figures.was_hurried(given_s, of_first_token=False)
         permit.settle(
             tokens=usage.input_tokens,
             cost_usd=cost,
@@ -494,7 +542,11 @@ class _Run:
             total_ms=total_ms,
             now=time.monotonic(),
             retry_after_s=failure.retry_after_s if failure is not None else None,
+            tells=not hurried,
         )
+        # A text whose end was cut tells nothing of how many characters make a token.
+        if passed and usage.source is UsageSource.REPORTED and self._request.truncation is Truncation.ERROR:
+            self._runner.estimator.learn_texts(stage.model, sum(map(len, inputs)), usage.input_tokens)
         outcome, detail = AttemptOutcome.CANCELLED, "the caller left before it ended"
         if failure is not None:
             outcome, detail = AttemptOutcome.FAILED, failure.detail or FAILURE_RULES[failure.kind].told
@@ -543,7 +595,7 @@ class _Run:
             cost = structs.replace(
                 cost,
                 served_usd=own,
-                strongest_usd=own if best is stage else token_cost(best.model, usage, datetime.now(UTC)),
+                strongest_usd=own if best is stage else self._on(best, usage),
                 strongest_model=best.model.id,
             )
             if self._known:
@@ -562,6 +614,12 @@ class _Run:
             total_ms=(time.monotonic() - self._began) * 1000,
         )
 
+    def _on(self, stage: Stage, usage: Usage) -> Decimal | None:
+        """Give what the served usage would have cost on another stage, USD; None when that is unknown."""
+        if stage.model.self_hosted:
+            return machine_time_forecast(stage, self._runner.admission.state_of(stage, time.monotonic()))
+        return token_cost(stage.model, usage, datetime.now(UTC))
+
     def _saved(self, stage: Stage) -> Decimal | None:
         """Give what the texts that were found would have cost, estimated by their length; None when that is unknown."""
         if stage.model.self_hosted:
@@ -578,6 +636,10 @@ class _Run:
         if step.reason == "deadline" or time.monotonic() >= self._ends_at - DEADLINE_SLACK_S:
             told = "; ".join(f"{each.stage.provider}/{each.stage.model}: {each.detail}" for each in completion.attempts)
             return DeadlineError(f"the deadline has passed: {told or 'it left no time for an attempt'}")
+        failed = [each for each in completion.attempts if each.failure is not None]
+        if failed and not passed_over and all(each.failure is FailureKind.CONTEXT_LENGTH for each in failed):
+            models = ", ".join(dict.fromkeys(each.stage.model for each in failed))
+            return invalid("inputs", f"one of the texts is longer than {models} takes: {_SHORTER}")
         told = "; ".join(f"{each.stage.provider}/{each.stage.model}: {each.detail}" for each in completion.attempts)
         more = "; ".join(
             f"{each.stage.ref.provider}/{each.stage.ref.model}: {detail}" for each, _, detail in passed_over
@@ -600,7 +662,7 @@ def batches(inputs: Sequence[str], model: Model) -> Iterator[Sequence[str]]:
 
 def tokens_of(inputs: Sequence[str], model: Model, estimator: Estimator) -> int:
     """Estimate the tokens of a batch."""
-    return sum(estimator.input_tokens(len(text), 0, model) for text in inputs)
+    return sum(estimator.text_tokens(len(text), model) for text in inputs)
 
 
 def checked(result: EmbedResult, count: int, dimensions: int | None) -> None:

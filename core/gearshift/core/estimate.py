@@ -20,6 +20,8 @@ OVERHEAD_TOKENS = 8
 _LEARNING_RATE = 0.1
 _LEAST_FACTOR = 0.5
 """Characters a token; fewer are not believed."""
+_LEAST_CHARACTERS = 200
+"""Shorter texts tell too little of a factor."""
 _KEPT = 128
 _KNOWN_FROM = 20
 _MOST_PAIRS = 4096
@@ -47,17 +49,27 @@ class Estimator:
         expected = recent.p95 if recent is not None and recent.known else UNKNOWN_OUTPUT_TOKENS
         return expected if max_tokens is None else min(expected, max_tokens)
 
+    def has_seen(self, task_id: str, model: Model) -> bool:
+        """Tell whether the task and model have written often enough to say how much they write."""
+        recent = self._outputs.get((task_id, model.id))
+        return recent is not None and recent.known
+
+    def text_tokens(self, characters: int, model: Model) -> int:
+        """Estimate the tokens of a text that is embedded: it has no turns, and so no marks between them."""
+        return max(1, round(characters / self._factor(model)))
+
+    def learn_texts(self, model: Model, characters: int, tokens: int) -> None:
+        """Learn from whole texts that were embedded, and whose tokens the provider reported."""
+        if characters >= _LEAST_CHARACTERS and tokens > 0:
+            self._learn_factor(model, characters, tokens)
+
     def learn(self, task_id: str, model: Model, characters: int, input_tokens: int, output_tokens: int) -> None:
         """Learn from a call whose usage the provider reported. Calls with images are not to be given.
 
         A factor that has given the very count stays: where a provider counts by characters, estimates are exact for good.
         """
-        if characters >= 200 and input_tokens > 0:
-            old = self._characters_per_token.get(model.id) or max(_LEAST_FACTOR, model.characters_per_token)
-            counted = input_tokens - OVERHEAD_TOKENS
-            if int(characters / old) != counted:
-                seen = min(16.0, max(_LEAST_FACTOR, characters / max(1, counted)))
-                self._characters_per_token[model.id] = old + _LEARNING_RATE * (seen - old)
+        if characters >= _LEAST_CHARACTERS and input_tokens > 0:
+            self._learn_factor(model, characters, input_tokens - OVERHEAD_TOKENS)
         key = (task_id, model.id)
         recent = self._outputs.get(key)
         if recent is None:
@@ -65,6 +77,15 @@ class Estimator:
             if len(self._outputs) > _MOST_PAIRS:
                 self._outputs.popitem(last=False)
         recent.add(output_tokens)
+
+    def _factor(self, model: Model) -> float:
+        return self._characters_per_token.get(model.id) or max(_LEAST_FACTOR, model.characters_per_token)
+
+    def _learn_factor(self, model: Model, characters: int, counted: int) -> None:
+        old = self._factor(model)
+        if int(characters / old) != counted:
+            seen = min(16.0, max(_LEAST_FACTOR, characters / max(1, counted)))
+            self._characters_per_token[model.id] = old + _LEARNING_RATE * (seen - old)
 
 
 class _Recent:

@@ -1,4 +1,4 @@
-"""What adaptive chains measured before this process began, from the ledger.
+"""What weighed chains measured before this process began, from the ledger.
 
 Rules: read once, at the start, by whole half-lives, of which the last four count; the ledger's report is all that it needs.
 How long tries take is not in it and is measured anew. What cannot be read is left out: the prior stands in for it.
@@ -17,7 +17,7 @@ _GROUPS = (CostGroup.CHAIN, CostGroup.MODEL, CostGroup.TASK_TYPE)
 
 
 async def learn_from(ledger: Ledger, blueprint: Blueprint, experience: Experience, now: float) -> int:
-    """Count the outcomes of adaptive chains' attempts; give how many were found.
+    """Count the outcomes of weighed chains' attempts; give how many were found.
 
     Args:
         now: seconds since the epoch.
@@ -27,7 +27,7 @@ async def learn_from(ledger: Ledger, blueprint: Blueprint, experience: Experienc
 
     """
     found = 0
-    chains = [chain for chain in blueprint.chains.values() if chain.adaptive]
+    chains = [chain for chain in blueprint.chains.values() if chain.is_weighed]
     for half_life_s in sorted({chain.weights.half_life_h * 3600 for chain in chains}):
         # A provider's name may hold a slash: its models are told by the whole.
         keys = {

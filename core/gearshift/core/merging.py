@@ -17,7 +17,7 @@ import anyio
 from msgspec import structs
 
 from gearshift.core.answer import Completion, EmbedAnswer, Usage
-from gearshift.core.errors import ChainExhaustedError, RouteError
+from gearshift.core.errors import ChainExhaustedError, InvalidRequestError, RouteError
 from gearshift.core.flight import Flight, Flights, Horizon
 from gearshift.core.request import EmbedRequest
 from gearshift.core.words import FailureKind, Outcome
@@ -134,6 +134,8 @@ class Merger:
 
 
 def _is_of_a_text(error: RouteError) -> bool:
+    if isinstance(error, InvalidRequestError):
+        return True
     return isinstance(error, ChainExhaustedError) and any(each.failure in _OF_A_TEXT for each in error.attempts)
 
 

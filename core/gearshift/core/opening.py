@@ -26,6 +26,7 @@ from gearshift.core.errors import ConfigError
 from gearshift.core.gates import Gate
 from gearshift.core.machines.watch import Watch
 from gearshift.core.observer import Observer
+from gearshift.core.plugins import own_gates, own_observers
 from gearshift.core.providers.registry import own_kinds
 from gearshift.core.router import Router
 
@@ -132,15 +133,16 @@ async def open_router(
     observers: Sequence[Observer] = (),
     progress: ProgressCallback | None = None,
 ) -> AsyncGenerator[Router]:
-    """Give a router for a configuration, in this process.
+    """Give a router for a configuration, in this process, with the installed gates and observers (plugins.py).
 
     Args:
         config: a gearshift.yaml's path, or the configuration itself.
         env: what `${NAME}` in a file stands for, such as `os.environ`; the core itself reads no environment.
+        gates / observers: besides the installed ones.
         progress: told how the embedded model's start goes.
 
     Raises:
-        ConfigError: the configuration is wrong; one problem a line.
+        ConfigError: the configuration is wrong, one problem a line; or an installed gate or observer cannot be loaded.
         EmbeddedModelError: the embedded model cannot be started.
     """
     loaded: Config | LoadedConfig = config if isinstance(config, Config) else load_config(config, env or {})
@@ -154,8 +156,8 @@ async def open_router(
         router = Router(
             blueprint,
             classifier=TaskClassifier.load(),
-            gates=gates,
-            observers=observers,
+            gates=(*own_gates(), *gates),
+            observers=(*own_observers(), *observers),
             embedded=sockets,
             admission=admission,
             stores=stores,

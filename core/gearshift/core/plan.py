@@ -1,7 +1,8 @@
 """Which stages of a chain may serve a call, in which order, and why the others may not (design 5.2, 5.3).
 
 Rules: pure; health and prices are asked through what is passed in. Every stage of the chain is either planned or
-skipped with a reason. Sensitivity is checked here, at load, and again before each call.
+skipped with a reason; one that nothing but its open breaker keeps away is the last resort of a call that has nowhere else
+to go. Sensitivity is checked here, at load, and again before each call.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import ClassVar
 
 from msgspec import Struct
 
@@ -43,6 +45,9 @@ class PlannedStage:
     """
 
     __slots__ = ("_cost", "_forecast", "_input", "_output", "stage")
+
+    is_last_resort: ClassVar[bool] = False
+    """Whether its breaker is open, so that it is tried only where nothing else is left."""
 
     def __init__(
         self,
@@ -88,6 +93,24 @@ class PlannedStage:
         return f"<PlannedStage {self.stage.ref.position} {self.stage.model.id}: {self.expected_cost} USD>"
 
 
+class LastResort(PlannedStage):
+    """A stage whose breaker is open: tried only where nothing else is left."""
+
+    __slots__ = ()
+
+    is_last_resort: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, planned: PlannedStage) -> LastResort:
+        """Give a stage that was planned otherwise."""
+        return cls(
+            stage=planned.stage,
+            input_tokens=planned.input_tokens,
+            output_tokens=planned.output_tokens,
+            expected_cost=planned.expected_cost,
+        )
+
+
 class Forecast(Struct, frozen=True):
     """What tells how much stages would read, write and cost."""
 
@@ -96,13 +119,24 @@ class Forecast(Struct, frozen=True):
     task_id: str
     needs: Needs
     at: datetime
+    warm: Callable[[Model], int] | None = None
+    """Tells the tokens of the prefix that a model's provider still keeps; None is none of any."""
 
     def of(self, stage: Stage) -> tuple[int, int, Decimal | None]:
         """Give the input tokens, the output tokens and the cost, USD, that are expected of one try."""
         model, needs = stage.model, self.needs
         entered = self.estimator.input_tokens(needs.characters, needs.images, model)
         written = self.estimator.output_tokens(self.task_id, model, smallest(needs.max_tokens, stage.max_tokens))
-        return entered, written, expected_cost(stage, entered, written, self.guard_of, self.at)
+        return entered, written, self.cost(stage, entered, written)
+
+    def cost(self, stage: Stage, entered: int, written: int) -> Decimal | None:
+        """Give what one try that reads and writes so many tokens is expected to cost, USD."""
+        warm = 0 if self.warm is None else min(entered, self.warm(stage.model))
+        return expected_cost(stage, entered, written, self.guard_of, self.at, warm)
+
+    def has_seen(self, stage: Stage) -> bool:
+        """Tell whether it has been seen how much the stage's model writes for this task."""
+        return self.estimator.has_seen(self.task_id, stage.model)
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -110,6 +144,8 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     stages: tuple[PlannedStage, ...]
     skipped: tuple[SkippedStage, ...]
+    last_resorts: tuple[LastResort, ...] = ()
+    """Those of the skipped ones that nothing but an open breaker keeps away: tried where all others have failed."""
     weighing: Weighing | None = None
     """How an adaptive order came about, where that was asked for."""
 
@@ -181,7 +217,7 @@ def lay_out(resolved: Resolved, caps: Caps) -> Layout:
         ),
         min([stage.model.context_tokens or float("inf") for stage in resolved.chain.stages], default=float("inf")),
         is_mixed,
-        not is_mixed and not has_queues and not resolved.chain.adaptive,
+        not is_mixed and not has_queues and not resolved.chain.is_weighed,
     )
 
 
@@ -198,6 +234,7 @@ def plan(
     experience: Experience | None = None,
     *,
     explains: bool = False,
+    warm: Callable[[Model], int] | None = None,
 ) -> Plan:
     """Plan a call.
 
@@ -206,18 +243,20 @@ def plan(
         at: for prices that follow the clock, UTC.
         now: for breakers, seconds, monotonic.
         chance: a random number in [0, 1), for probing stages that do not pay.
-        experience: what an adaptive order goes by; None keeps the written one.
+        experience: what stages are weighed by; None keeps the written order and all of them.
         explains: say how an adaptive order came about.
+        warm: tells the tokens of the call's prefix that a model's provider still keeps, which cost less; None is none.
 
     """
     if layout is None:
         layout = lay_out(resolved, caps)
     kept: list[PlannedStage] = []
     skipped: list[SkippedStage] = []
+    broken: list[LastResort] | None = None
     features = (*needs.features, _CONFIDENCE) if caps.require_confidence else needs.features
     # Most calls are far from filling any model's context, whatever their tokens turn out to be.
     is_close = estimator.most_input_tokens(needs.characters, needs.images) + _MOST_RESERVED > layout.least_context
-    forecast = Forecast(estimator, guard_of, resolved.resolution.task_id, needs, at)
+    forecast = Forecast(estimator, guard_of, resolved.resolution.task_id, needs, at, warm)
     for stage, why in layout.stages:
         if why is None:
             planned = PlannedStage(stage=stage, forecast=forecast)
@@ -230,17 +269,41 @@ def plan(
             if why is None:
                 kept.append(planned)
                 continue
+            if why[0] == "breaker":
+                broken = [*(broken or ()), LastResort(stage=stage, forecast=forecast)]
         skipped.append(SkippedStage(stage=stage.ref, reason=why[0], detail=why[1]))
+    if broken is not None and not kept:
+        return with_last_resorts((), skipped, broken, guard_of, now)
     if layout.is_plain:
-        return Plan(stages=tuple(kept), skipped=tuple(skipped))
+        if broken is None:
+            return Plan(stages=tuple(kept), skipped=tuple(skipped))
+        return Plan(stages=tuple(kept), skipped=tuple(skipped), last_resorts=tuple(broken))
     if layout.is_mixed and len(kept) > 1:
         wanted = resolved.resolution.complexity
         kept.sort(key=lambda planned: planned.stage.ref.capability < wanted)
     kept = _not_pressed(kept, skipped, guard_of, now)
     weighing = None
-    if resolved.chain.adaptive and experience is not None and kept:
-        kept, weighing = adapted(kept, skipped, resolved, experience, at, chance, explains=explains)
-    return Plan(stages=tuple(kept), skipped=tuple(skipped), weighing=weighing)
+    if resolved.chain.is_weighed and experience is not None and kept:
+        kept, weighing = adapted(kept, skipped, resolved, experience, forecast, chance, explains=explains)
+    return Plan(stages=tuple(kept), skipped=tuple(skipped), last_resorts=tuple(broken or ()), weighing=weighing)
+
+
+def with_last_resorts(
+    kept: Sequence[PlannedStage],
+    skipped: Sequence[SkippedStage],
+    last: Sequence[LastResort],
+    guard_of: Callable[[Stage], Guard],
+    now: float,
+) -> Plan:
+    """Give a plan in which stages whose breaker is open stand behind all others, or are tried at once where there are none.
+
+    Refusing a call that has nowhere else to go would be certain to fail it.
+    """
+    if kept:
+        return Plan(stages=tuple(kept), skipped=tuple(skipped), last_resorts=tuple(last))
+    tried = [each for each in last if guard_of(each.stage).breaker.permits(now, early=True)]
+    positions = {each.stage.ref.position for each in tried}
+    return Plan(stages=tuple(tried), skipped=tuple([each for each in skipped if each.stage.position not in positions]))
 
 
 def not_allowed(stage: Stage, sensitivity: Sensitivity, caps: Caps) -> tuple[str, str] | None:
@@ -261,12 +324,23 @@ def not_allowed(stage: Stage, sensitivity: Sensitivity, caps: Caps) -> tuple[str
 
 
 def expected_cost(
-    stage: Stage, input_tokens: int, output_tokens: int, guard_of: Callable[[Stage], Guard], at: datetime
+    stage: Stage,
+    input_tokens: int,
+    output_tokens: int,
+    guard_of: Callable[[Stage], Guard],
+    at: datetime,
+    warm_tokens: int = 0,
 ) -> Decimal | None:
-    """Give what one try is expected to cost, USD; None when the price is unknown."""
+    """Give what one try is expected to cost, USD; None when the price is unknown.
+
+    Args:
+        warm_tokens: of the input, what its provider still keeps.
+
+    """
     if stage.model.self_hosted:
         return machine_time_forecast(stage, guard_of(stage))
-    return token_cost(stage.model, Usage(input_tokens=input_tokens, output_tokens=output_tokens), at)
+    usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens, cache_read_tokens=warm_tokens)
+    return token_cost(stage.model, usage, at)
 
 
 def token_cost(model: Model, usage: Usage, at: datetime) -> Decimal | None:

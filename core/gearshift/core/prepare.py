@@ -23,7 +23,7 @@ from gearshift.core.blueprint import Blueprint, Chain, ChainPolicy, Stage
 from gearshift.core.call import PreparedCall, holds_all
 from gearshift.core.confidence import Gauge
 from gearshift.core.confidence.assessment import ASK, LINE_TOKENS, why_not_asked
-from gearshift.core.config.model import ChainPolicyConfig
+from gearshift.core.config.model import ChainPolicyConfig, LimitsConfig
 from gearshift.core.errors import ChainExhaustedError, DeadlineError, NoStageError, PromptNotCachedError, invalid
 from gearshift.core.estimate import Estimator, measure
 from gearshift.core.experience import Experience
@@ -36,7 +36,6 @@ from gearshift.core.promptcache import PromptCache
 from gearshift.core.request import (
     NO_POLICY,
     JsonOutput,
-    Output,
     Parameters,
     Policy,
     Request,
@@ -45,6 +44,7 @@ from gearshift.core.request import (
     Task,
 )
 from gearshift.core.resolve import Classifier, Resolved, resolve
+from gearshift.core.reuse import PrefixReuse
 from gearshift.core.schema import (
     CheckLimitError,
     DocumentError,
@@ -57,12 +57,13 @@ from gearshift.core.schema import (
 from gearshift.core.spending import Payer, Unheld, held, payers_of
 from gearshift.core.tracing import CURRENT
 from gearshift.core.validation import validate
-from gearshift.core.words import Outcome, Sensitivity, Source
+from gearshift.core.words import Outcome, Sensitivity, Source, SwitchMode
 
 COMPLETED_MARGIN_S = 0.05
 """How long before the caller's deadline a stream ends, so that `completed` is still seen (streams.md 17)."""
 _MOST_JUDGES = 256
 _MOST_DECISIONS = 4096
+_NO_LIMITS = LimitsConfig()
 _TOLD_BY_THE_TEXT = (Source.CLASSIFIER, Source.DEFAULT)
 """Sources of a task's type that another prompt may change."""
 
@@ -82,6 +83,7 @@ class Preparer:
         chance: random.Random,
         experience: Experience | None = None,
         gauge: Gauge | None = None,
+        reuse: PrefixReuse | None = None,
     ) -> None:
         self._blueprint = blueprint
         self._classifier = classifier
@@ -101,6 +103,7 @@ class Preparer:
         self._chance = chance
         self._experience = experience
         self._gauge = gauge
+        self._reuse = reuse
         self._judges: OrderedDict[ChainPolicy, Judge] = OrderedDict()
         self._cache_keys: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._decisions: OrderedDict[tuple[str, Task], _Decision] = OrderedDict()
@@ -124,11 +127,11 @@ class Preparer:
         validate(request, task_known=decision is not None)
         ends_at = call_ends_at(began, self._blueprint.config.defaults.deadline_s, ends_by)
         if decision is None:
-            decision = self._decide(request)
+            decision = self._decide(request, began)
         resolved, policy = decision.resolved, decision.policy
-        prompt, prompt_key, notes = self._prompt(request, resolved, began)
+        prompt, prompt_key, notes = self._prompt(request, resolved, began, explains=explains)
         schema = self._schema(resolved) if resolved.output is not None else None
-        if schema is not None and request.output is not None and request.output.examples:
+        if request.output is not None and request.output.examples and isinstance(request.output, JsonOutput):
             _check_examples(schema, request.output)
         if request.tools:
             self._check_tools(request)
@@ -144,6 +147,9 @@ class Preparer:
         caps, experience = decision.caps, self._experience
         if experience is not None and request.messages and request.messages[-1].has_results:
             experience = None  # an open tool loop stays on its model, whatever that costs
+        warm = None
+        if prompt_key and self._reuse is not None:
+            warm = partial(self._reuse.warm_tokens, prompt_key=prompt_key, characters=len(prompt.static), now=began)
         planned = plan(
             resolved,
             needs_of(request, resolved, characters, images, most),
@@ -156,6 +162,7 @@ class Preparer:
             decision.layout,
             experience,
             explains=explains,
+            warm=warm,
         )
         buckets = buckets_for(resolved, self._admission, began) if decision.is_limited else ()
         unheld: Unheld = ()
@@ -164,11 +171,11 @@ class Preparer:
             if not spent:
                 continue
             chain = self._blueprint.chains[payer.chain]
-            moved = self._decided(request, structs.replace(resolved, chain=chain), policy)
+            moved = self._decided(request, structs.replace(resolved, chain=chain), capped_by(policy, chain))
             elsewhere = plan(
                 moved.resolved,
                 needs_of(request, moved.resolved, characters, images, most),
-                caps,
+                moved.caps,
                 self._estimator,
                 partial(self._admission.state_of, now=began),
                 datetime.now(UTC),
@@ -177,11 +184,13 @@ class Preparer:
                 moved.layout,
                 experience,
                 explains=explains,
+                warm=warm,
             )
             if not elsewhere.stages and all(each.reason != "breaker" for each in elsewhere.skipped):
                 notes = (*notes, f"{spent}, and no stage of the chain {chain.name} may serve instead")
                 continue
             decision, resolved, planned = moved, moved.resolved, elsewhere
+            policy, caps = moved.policy, moved.caps
             notes = (*notes, f"{spent}: the chain {chain.name} serves instead")
             unheld = (*unheld, (payer.kind, payer.name))
             buckets = held(buckets, unheld, self._blueprint, self._admission, began)
@@ -246,9 +255,12 @@ class Preparer:
             return None
         return self._decisions.get((request.tenant, request.task))
 
-    def _decide(self, request: Request) -> _Decision:
+    def _decide(self, request: Request, now: float) -> _Decision:
         """Understand the task; what follows from task and tenant alone is worked out once and kept."""
-        resolved = resolve(request, self._blueprint, self._classifier)
+        key = request.system.key if request.system is not None else None
+        entry = self._prompts.entry(request.tenant, key, now) if key is not None else None
+        stored = "" if entry is None else entry.text
+        resolved = resolve(request, self._blueprint, self._classifier, stored)
         policy = tightened(resolved.policy, resolved.tenant.policy, request.policy)
         decision = self._decided(request, resolved, policy)
         is_plain = request.output is None and request.policy is NO_POLICY
@@ -266,14 +278,17 @@ class Preparer:
             caps=caps,
             layout=lay_out(resolved, caps),
             strongest=strongest(resolved.chain.stages),
-            is_limited=bool(resolved.tenant.limits or (resolved.declared and resolved.declared.limits)),
+            is_limited=resolved.tenant.limits != _NO_LIMITS
+            or (resolved.declared is not None and resolved.declared.limits is not None),
             judge=self._judge(policy),
             cache_key=self._cache_key(request.tenant, resolved),
             payers=payers_of(resolved),
         )
 
-    def _prompt(self, request: Request, resolved: Resolved, now: float) -> tuple[FilledPrompt, str, tuple[str, ...]]:
-        """Give the system prompt, its key in the cache, and what the caller should know of it."""
+    def _prompt(
+        self, request: Request, resolved: Resolved, now: float, *, explains: bool
+    ) -> tuple[FilledPrompt, str, tuple[str, ...]]:
+        """Give the system prompt, its key in the cache, and what the caller should know of it; to explain uses nothing."""
         system, declared = request.system, resolved.declared
         is_restricted = resolved.resolution.sensitivity is Sensitivity.RESTRICTED
         if system is None or (system.text is None and system.key is None):
@@ -284,7 +299,7 @@ class Preparer:
             variables = system.variables if system is not None else dict[str, str]()
             system = SystemPrompt(text=declared.prompt, variables=variables, static=True)
         if system.key is not None:
-            text = self._prompts.get(request.tenant, system.key, now)
+            text = self._stored(request.tenant, system.key, now, explains=explains)
             if text is None:
                 raise PromptNotCachedError("this prompt key is unknown or has run out: send the prompt's text again")
             # Without the key no provider is asked to keep what a restricted call sends.
@@ -293,10 +308,20 @@ class Preparer:
         filled = fill(text, system.variables)
         if is_restricted:
             return filled, "", ()  # never cached
+        if explains:
+            return filled, self._prompts.known(request.tenant, resolved.definition_hash, text, now), ()
+        is_static = system.static or (declared is not None and declared.static)
         key, note = self._prompts.keep(
-            request.tenant, request.task.id, resolved.definition_hash, text, static=system.static, now=now
+            request.tenant, request.task.id, resolved.definition_hash, text, static=is_static, now=now
         )
         return filled, key, (note,) if note else ()
+
+    def _stored(self, tenant: str, key: str, now: float, *, explains: bool) -> str | None:
+        """Give a stored prompt; to explain a call is no use of it."""
+        if not explains:
+            return self._prompts.get(tenant, key, now)
+        entry = self._prompts.entry(tenant, key, now)
+        return None if entry is None else entry.text
 
     def _schema(self, resolved: Resolved) -> Schema | None:
         output = resolved.output
@@ -335,12 +360,13 @@ class Preparer:
         return known
 
 
-def _check_examples(schema: Schema, output: Output) -> None:
+def _check_examples(schema: Schema | None, output: JsonOutput) -> None:
     """Refuse a worked example that shows the model an answer that the gate would reject."""
     for index, (_, text) in enumerate(output.examples):
         field = f"call.output.json.examples[{index}].json"
         try:
-            issues = schema.check(parse_document(text))
+            document = parse_document(text)
+            issues = [] if schema is None else schema.check(document)
         except DocumentError as error:
             raise invalid(field, f"is not JSON: {error}") from error
         except CheckLimitError as error:
@@ -375,7 +401,9 @@ def require_stage(planned: Plan, chain: Chain, admission: Admission) -> None:
         raise NoStageError(message)
     now = time.monotonic()
     waits = [
-        admission.state_of(stage, now).breaker.probe_in(now) for stage in chain.stages if stage.ref.position in broken
+        admission.state_of(stage, now).breaker.probe_in(now, early=True)
+        for stage in chain.stages
+        if stage.ref.position in broken
     ]
     completion = Completion(outcome=Outcome.FAILED, skipped=planned.skipped)
     raise ChainExhaustedError(message, attempts=(), completion=completion, retry_after_s=max(0.05, min(waits)))
@@ -423,6 +451,18 @@ def tightened(policy: ChainPolicy, tenant: ChainPolicyConfig, asked: Policy) -> 
     if asked is not NO_POLICY and asked != NO_POLICY:
         policy = _stricter(policy, asked, second_look=not asked.no_second_look)
     return policy
+
+
+def capped_by(policy: ChainPolicy, chain: Chain) -> ChainPolicy:
+    """Give the policy with the caps of a chain that serves in place of another, where those are lower."""
+    by = chain.policy
+    costs = [cost for cost in (policy.max_cost_usd, by.max_cost_usd) if cost is not None]
+    return replace(
+        policy,
+        max_attempts=min(policy.max_attempts, by.max_attempts),
+        max_hops=min(policy.max_hops, by.max_hops),
+        max_cost_usd=min(costs) if costs else None,
+    )
 
 
 def _stricter(policy: ChainPolicy, by: ChainPolicyConfig | Policy, *, second_look: bool) -> ChainPolicy:
@@ -506,6 +546,8 @@ def _stream(request: Request, resolved: Resolved, default: StreamPolicy) -> Stre
         asked,
         hold_back_tokens=declared.hold_back_tokens if asked.hold_back_tokens is None else asked.hold_back_tokens,
         hold_back_ms=declared.hold_back_ms if asked.hold_back_ms is None else asked.hold_back_ms,
+        mode=asked.mode or declared.mode or SwitchMode.REGENERATE,
+        escalate_at_end=declared.escalate_at_end if asked.escalate_at_end is None else asked.escalate_at_end,
     )
 
 

@@ -118,6 +118,11 @@ class PromptCache:
         entry = self._live(key, now)
         return entry if entry is not None and entry.tenant == tenant else None
 
+    def known(self, tenant: str, definition_hash: str, text: str, now: float) -> str:
+        """Give the key of a prompt, empty where it is not kept, without counting a hit or a miss."""
+        key = self._by_text.get((tenant, definition_hash, text), "")
+        return key if key and self._live(key, now) is not None else ""
+
     def kept(self, key: str) -> PromptEntry | None:
         """Give what is kept under a key, whoever's it is: for those who keep copies."""
         return self._entries.get(key)

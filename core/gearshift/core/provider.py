@@ -19,7 +19,7 @@ from gearshift.core.catalogue import Model
 from gearshift.core.events import DeltaPart
 from gearshift.core.request import Message, Output, Parameters, Tool, ToolChoice
 from gearshift.core.wake import Wake
-from gearshift.core.words import FinishReason, InputType, Truncation
+from gearshift.core.words import FailureKind, FinishReason, InputType, Truncation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +49,18 @@ class Timeouts(Struct, frozen=True, kw_only=True):
     first_token_s: float = 30.0
     idle_s: float = 15.0
     total_s: float = 120.0
+
+    def shortened(self, kind: FailureKind, configured: Timeouts) -> float | None:
+        """Give how long a call had that ended with a timeout; None where that is as long as it is configured, or it is none."""
+        if kind is FailureKind.CONNECT_TIMEOUT:
+            given_s, whole_s = self.connect_s, configured.connect_s
+        elif kind is FailureKind.FIRST_TOKEN_TIMEOUT:
+            given_s, whole_s = self.first_token_s, configured.first_token_s
+        elif kind is FailureKind.TOTAL_TIMEOUT:
+            given_s, whole_s = self.total_s, configured.total_s
+        else:
+            return None
+        return given_s if given_s < whole_s else None
 
 
 class CacheHint(Enum):

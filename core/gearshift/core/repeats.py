@@ -39,12 +39,23 @@ class Repeats(Generic[R, A]):
     Args:
         window_s: how long a result is kept, seconds.
         size: tells the bytes of a request and its result; None where they are not to be kept.
+        field: what the id is called in these requests, should it be refused.
+        most_bytes: of all that is kept.
 
     """
 
-    def __init__(self, window_s: float, size: Callable[[R, A], int | None]) -> None:
+    def __init__(
+        self,
+        window_s: float,
+        size: Callable[[R, A], int | None],
+        *,
+        field: str = "call.request_id",
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
         self._window_s = window_s
         self._size = size
+        self._field = field
+        self._most_bytes = most_bytes
         self._calls: OrderedDict[tuple[str, str], _Kept[R, A]] = OrderedDict()
         self._bytes = 0
 
@@ -73,7 +84,7 @@ class Repeats(Generic[R, A]):
         if kept is not None:
             if now - kept.began < self._window_s:
                 if kept.request != request:
-                    raise invalid("call.request_id", f"{request_id} was used for another call within the last minutes")
+                    raise invalid(self._field, f"{request_id} was used for another call within the last minutes")
                 return kept.flight
             self._forget(key)
         self._forget_old(now)
@@ -88,7 +99,7 @@ class Repeats(Generic[R, A]):
                 return
             self._bytes += size - kept.size
             kept.size = size
-            while self._bytes > MOST_BYTES:
+            while self._bytes > self._most_bytes:
                 self._forget(next(iter(self._calls)))
 
         flight = launch(ended)

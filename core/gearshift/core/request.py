@@ -204,12 +204,12 @@ NO_POLICY = Policy()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamPolicy:
-    """How a stream is held back and switched; None takes the defaults of design 8."""
+    """How a stream is held back and switched; None takes what the declared task says, else the configuration."""
 
     hold_back_tokens: int | None = None
     hold_back_ms: int | None = None
-    mode: SwitchMode = SwitchMode.REGENERATE
-    escalate_at_end: bool = False
+    mode: SwitchMode | None = None
+    escalate_at_end: bool | None = None
     preview: bool = False
     include_reasoning: bool = False
 

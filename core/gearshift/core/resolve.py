@@ -46,8 +46,11 @@ class Resolved(Struct, frozen=True, kw_only=True):
         return self.resolution.complexity_source in (Source.CALLER, Source.DECLARATION)
 
 
-def resolve(request: Request, blueprint: Blueprint, classifier: Classifier | None) -> Resolved:
+def resolve(request: Request, blueprint: Blueprint, classifier: Classifier | None, stored: str = "") -> Resolved:
     """Understand a call's task.
+
+    Args:
+        stored: the text of a system prompt that the call names by its key, so that either way of sending it means the same.
 
     Raises:
         InvalidRequestError: the caller's type conflicts with the declaration's, or is `embed`.
@@ -57,7 +60,7 @@ def resolve(request: Request, blueprint: Blueprint, classifier: Classifier | Non
 
     """
     task = request.task
-    declared, tenant = _declared(task, request.tenant, blueprint)
+    declared, tenant = declared_of(task.id, request.tenant, blueprint)
     output = request.output if request.output is not None else (declared.output if declared else None)
     confidence = 1.0
     if declared is not None:
@@ -78,7 +81,7 @@ def resolve(request: Request, blueprint: Blueprint, classifier: Classifier | Non
         raise invalid("call.task.type", "Route and StreamRoute do not embed; call Embed")
     raised: Complexity | None = None
     if source is Source.DEFAULT and classifier is not None:
-        guess = classifier.guess(instruction_of(request))
+        guess = classifier.guess(instruction_of(request, stored))
         if guess.task_type is not None and guess.task_type != "embed":
             kind, source, confidence = TaskType.from_word(guess.task_type), Source.CLASSIFIER, guess.confidence
         if guess.complexity is not None:
@@ -95,7 +98,7 @@ def resolve_embed(request: EmbedRequest, blueprint: Blueprint) -> Resolved:
 
     """
     task = request.task
-    declared, tenant = _declared(task, request.tenant, blueprint)
+    declared, tenant = declared_of(task.id, request.tenant, blueprint)
     if declared is not None and declared.type is not TaskType.EMBED:
         raise invalid("task.id", f"the task {task.id} is declared as {declared.type.word}, which Embed does not serve")
     if task.type not in (None, TaskType.EMBED):
@@ -104,9 +107,10 @@ def resolve_embed(request: EmbedRequest, blueprint: Blueprint) -> Resolved:
     return _resolved(request.tenant, task, declared, tenant, blueprint, TaskType.EMBED, source, 1.0, None, None)
 
 
-def instruction_of(request: Request) -> str:
-    """Give the text that tells what is to be done: the system prompt, then the last user turn."""
-    pieces = [request.system.text] if request.system is not None and request.system.text else []
+def instruction_of(request: Request, stored: str = "") -> str:
+    """Give the text that tells what is to be done: the system prompt (`stored` if it has only a key), then the last user turn."""
+    system = (request.system.text or stored) if request.system is not None else ""
+    pieces = [system] if system else []
     for message in reversed(request.messages):
         if message.role is Role.USER:
             pieces.extend(part.text for part in message.parts if isinstance(part, Text))
@@ -157,16 +161,24 @@ def _resolved(
     )
 
 
-def _declared(task: Task, tenant_name: str, blueprint: Blueprint) -> tuple[DeclaredTask | None, TenantConfig]:
-    declared = blueprint.tasks.get(task.id)
-    if declared is None and blueprint.config.tasks.strict:
-        raise UnknownTaskError(
-            f"the task {task.id} is not declared, and this service answers declared tasks only: "
-            f"declare it under tasks.declared (declared: {', '.join(sorted(blueprint.tasks)) or 'none'})"
-        )
+def declared_of(task_id: str, tenant_name: str, blueprint: Blueprint) -> tuple[DeclaredTask | None, TenantConfig]:
+    """Give a task's declaration, if there is one, and who sends it.
+
+    Raises:
+        UnknownTaskError: the id is not declared and `tasks.strict` is set; names what this tenant may send.
+        ForbiddenError: the tenant may not send it.
+
+    """
+    declared = blueprint.tasks.get(task_id)
     tenant = blueprint.config.access.tenants.get(tenant_name, _DEFAULT_TENANT)
-    if tenant.tasks and task.id not in tenant.tasks:
-        raise ForbiddenError(f"the tenant {tenant_name} may not use the task {task.id}")
+    if declared is None and blueprint.config.tasks.strict:
+        known = sorted(each for each in blueprint.tasks if not tenant.tasks or each in tenant.tasks)
+        raise UnknownTaskError(
+            f"the task {task_id} is not declared, and this service answers declared tasks only: "
+            f"declare it under tasks.declared (declared: {', '.join(known) or 'none'})"
+        )
+    if tenant.tasks and task_id not in tenant.tasks:
+        raise ForbiddenError(f"the tenant {tenant_name} may not use the task {task_id}")
     return declared, tenant
 
 

@@ -22,6 +22,8 @@ class PrefixReuse:
 
     def __init__(self) -> None:
         self._seen: OrderedDict[tuple[str, str], deque[float]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], float] = OrderedDict()
+        """Until when a provider keeps a prefix, as it was asked to; reading it keeps it for as long again."""
 
     def hint(self, model: Model, prompt_key: str, prefix_tokens: int, now: float) -> CacheHint:
         """Say what to ask for, and note that the prefix is sent now."""
@@ -41,5 +43,20 @@ class PrefixReuse:
         recent = bool(seen) and now - seen[-1] < _FIVE_MINUTES
         seen.append(now)
         if recent:
+            self._keep(key, now + _FIVE_MINUTES)
             return CacheHint.FIVE_MINUTES
-        return CacheHint.ONE_HOUR if within_hour >= 2 else CacheHint.NONE
+        if within_hour >= 2:
+            self._keep(key, now + _HOUR)
+            return CacheHint.ONE_HOUR
+        return CacheHint.NONE
+
+    def warm_tokens(self, model: Model, prompt_key: str, characters: int, now: float) -> int:
+        """Give how many tokens of a prefix of so many characters its provider still keeps: all or none."""
+        until = self._kept.get((model.id, prompt_key))
+        return 0 if until is None or now >= until else int(characters / model.characters_per_token)
+
+    def _keep(self, key: tuple[str, str], until: float) -> None:
+        self._kept[key] = max(until, self._kept.get(key, 0.0))
+        self._kept.move_to_end(key)
+        if len(self._kept) > _MOST_PREFIXES:
+            self._kept.popitem(last=False)

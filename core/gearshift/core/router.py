@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Self
 
 import anyio
@@ -28,10 +29,11 @@ from gearshift.core.cache.prompts import PromptsFirst, SharedPrompts
 from gearshift.core.cache.store import CacheStores, MemoryStore
 from gearshift.core.cache.vectors import VectorCache
 from gearshift.core.call import PreparedCall
+from gearshift.core.cascade import Record, does_not_pay
 from gearshift.core.chain import ChainRunner
 from gearshift.core.confidence import Gauge, measures_answers, shipped
 from gearshift.core.embedding import Embedder
-from gearshift.core.errors import UnknownTaskError, invalid
+from gearshift.core.errors import DeadlineError, invalid
 from gearshift.core.estimate import Estimator
 from gearshift.core.events import Event
 from gearshift.core.execute import CallOptions, execute_request
@@ -43,7 +45,7 @@ from gearshift.core.gates import Gate
 from gearshift.core.merging import Merger
 from gearshift.core.observer import Observer
 from gearshift.core.plan import PlannedStage
-from gearshift.core.prepare import Preparer, call_ends_at
+from gearshift.core.prepare import COMPLETED_MARGIN_S, Preparer, call_ends_at
 from gearshift.core.promptcache import PromptCache
 from gearshift.core.provider import Provider
 from gearshift.core.providers.registry import make_providers
@@ -57,7 +59,7 @@ from gearshift.core.request import (
     Text,
     ToolResult,
 )
-from gearshift.core.resolve import Classifier
+from gearshift.core.resolve import Classifier, declared_of
 from gearshift.core.reuse import PrefixReuse
 from gearshift.core.schema import SchemaCache
 from gearshift.core.validation import check_prompt
@@ -78,8 +80,10 @@ class Explanation:
     checkpoints: CheckpointPolicy
     checkpoints_reason: str
     stream: StreamPolicy
+    losses: Mapping[int, str]
+    """By position: why a stage that is tried costs more than it saves; empty where that would leave it out."""
     weighing: Weighing | None = None
-    """How an adaptive order came about."""
+    """How a weighed order came about."""
 
 
 class State:
@@ -104,6 +108,9 @@ class State:
         self.prompts = PromptCache(blueprint.config.caching)
         self.schemas = SchemaCache()
         self.repeats: Repeats[Request, Answer] = Repeats(caching.request_window_s, _kept_bytes)
+        self.embed_repeats: Repeats[EmbedRequest, EmbedAnswer] = Repeats(
+            caching.request_window_s, _kept_bytes_of_vectors, field="request_id", most_bytes=_MOST_VECTOR_BYTES
+        )
         self.flights = Flights()
         self.answers = AnswerCache(stores.answers if stores is not None else MemoryStore(caching.response_max_bytes))
         self.running: Running = {}
@@ -160,20 +167,19 @@ class Router:
         self._chance = random.Random(seed)
         self._owned = make_providers(blueprint, embedded or {}) if providers is None else None
         adapters = self._owned.adapters if self._owned is not None else providers or {}
-        adaptive = [chain for chain in blueprint.chains.values() if chain.adaptive]
-        experience = self.state.experience if adaptive else None
+        weighed = [chain for chain in blueprint.chains.values() if chain.is_weighed]
+        experience = self.state.experience if weighed else None
         if experience is not None:
-            experience.half_lives_s = {chain.name: chain.weights.half_life_h * 3600 for chain in adaptive}
+            experience.half_lives_s = {chain.name: chain.weights.half_life_h * 3600 for chain in weighed}
             observers = (*observers, experience)
         self._runner = ChainRunner(
             adapters,
             self.state.admission,
             self.state.estimator,
-            self.state.reuse,
+            self.state.reuse if blueprint.config.caching.provider_side else None,
             (*observers, *exhausted_spending(blueprint, self.state.admission)),
             blueprint.config.retry,
             self._chance,
-            self.state.flights,
         )
         if self.state.gauge is None and measures_answers(blueprint):
             self.state.gauge = Gauge(shipped())
@@ -188,6 +194,7 @@ class Router:
             self._chance,
             experience,
             self.state.gauge,
+            self.state.reuse if blueprint.config.caching.provider_side else None,
         )
         self._embedding: Embedding = Embedder(blueprint, self._runner, self.state.vectors, self.state.merger).embed
         self._answering: Answering = self._answer
@@ -277,14 +284,43 @@ class Router:
             request = structs.replace(request, stream=StreamPolicy())
         return self._joined(request, ends_by) if joinable else self._streaming(request, ends_by)
 
-    async def embed(self, request: EmbedRequest, *, ends_by: float | None = None) -> EmbedAnswer:
-        """Turn texts into vectors; `ends_by` as in `route`.
+    async def embed(
+        self, request: EmbedRequest, *, joinable: bool = False, ends_by: float | None = None
+    ) -> EmbedAnswer:
+        """Turn texts into vectors; `joinable` and `ends_by` as in `route`.
 
         Raises:
             RouteError: there are none; see errors.py.
 
         """
-        return await self._embedding(request, ends_by)
+        if not joinable:
+            return await self._embedding(request, ends_by)
+        until, ends_by = self._until(ends_by)
+
+        async def work(flight: Flight[EmbedAnswer]) -> EmbedAnswer:
+            tried_until, deadline = until.ends_at, ends_by
+            while True:
+                try:
+                    return await self._embedding(request, deadline)
+                except DeadlineError:
+                    if flight.horizon.ends_at <= tried_until:
+                        raise
+                # Somebody with a later deadline has come to wait for it too.
+                tried_until = flight.horizon.ends_at
+                deadline = tried_until + COMPLETED_MARGIN_S
+
+        flight = self.state.embed_repeats.flight(
+            request.tenant,
+            request.request_id,
+            request,
+            time.monotonic(),
+            lambda ended: self.state.flights.launch(work, until.ends_at, ended),
+        )
+        flight.join(until)
+        try:
+            return await flight.wait(until)
+        finally:
+            flight.leave()
 
     def explain(self, request: Request) -> Explanation:
         """Say what would be decided, without running it.
@@ -301,6 +337,9 @@ class Router:
             resolution=call.resolved.resolution,
             stages=call.plan.stages,
             skipped=call.plan.skipped,
+            losses={}
+            if call.resolved.chain.is_weighed
+            else does_not_pay([(each.stage, self._record_of(each)) for each in call.plan.stages], datetime.now(UTC)),
             weighing=call.plan.weighing,
             breakers={
                 stage.ref.position: self.state.admission.state_of(stage, now).breaker.state
@@ -311,6 +350,21 @@ class Router:
             stream=call.stream,
         )
 
+    def _record_of(self, planned: PlannedStage) -> Record:
+        """Give what a try is expected to cost, and what became of the model's tries since the start, of all chains and tasks."""
+        stage, cost = planned.stage, planned.expected_cost
+        figures = [
+            guard.figures
+            for guard in self.state.admission.guards()
+            if (guard.provider, guard.model) == (stage.provider.name, stage.model.id)
+        ]
+        accepted = sum(each.accepted for each in figures)
+        return Record(
+            cost=None if cost is None else float(cost),
+            accepted=accepted,
+            tried=accepted + sum(each.poor + each.failures for each in figures),
+        )
+
     def put_prompt(self, tenant: str, task_id: str, text: str, *, static: bool = False) -> str:
         """Store a static system prompt; give its key.
 
@@ -318,19 +372,17 @@ class Router:
             InvalidRequestError: it is too short to be worth keeping, its task keeps sending values in its text, or what
                 task and tenant say makes every call with it restricted, of which nothing is kept.
             UnknownTaskError: the task is not declared and `tasks.strict` is set.
+            ForbiddenError: the tenant may not use the task.
 
         """
         check_prompt(task_id, text)
-        if self.blueprint.config.tasks.strict and task_id not in self.blueprint.tasks:
-            raise UnknownTaskError(f"the task {task_id} is not declared, and this service answers declared tasks only")
+        declared, owner = declared_of(task_id, tenant, self.blueprint)
         minimum = self.blueprint.config.caching.min_prompt_length
         if len(text) <= minimum:
             raise invalid("text", f"has {len(text)} characters; only prompts longer than {minimum} are kept")
-        declared = self.blueprint.tasks.get(task_id)
-        owner = self.blueprint.config.access.tenants.get(tenant)
         if Sensitivity.RESTRICTED in (
             declared.sensitivity if declared is not None else None,
-            Sensitivity.from_word(owner.sensitivity_floor) if owner is not None else None,
+            Sensitivity.from_word(owner.sensitivity_floor),
         ):
             raise invalid(
                 "task_id", f"calls of {task_id} are restricted, nothing of them is kept: send the text with each"
@@ -340,7 +392,7 @@ class Router:
             task_id,
             declared.definition_hash if declared is not None else task_id,
             text,
-            static=static,
+            static=static or (declared is not None and declared.static),
             now=time.monotonic(),
         )
         if not key:
@@ -468,6 +520,19 @@ def _kept_bytes(request: Request, answer: Answer) -> int | None:
     if request.system is not None:
         size += len(request.system.text or "")
     return size
+
+
+def _kept_bytes_of_vectors(request: EmbedRequest, answer: EmbedAnswer) -> int | None:
+    """Give roughly what an embedding and its vectors take, bytes; None for restricted ones."""
+    if answer.resolution.sensitivity is Sensitivity.RESTRICTED:
+        return None
+    return 4096 + sum(map(len, request.inputs)) + _NUMBER_BYTES * answer.dimensions * len(answer.embeddings)
+
+
+_NUMBER_BYTES = 32
+"""Of a float in a tuple."""
+_MOST_VECTOR_BYTES = 32 * 1024 * 1024
+"""Of embeddings that a repeated id would get again; what is asked for again without one is in the embedding cache."""
 
 
 def _generations(blueprint: Blueprint) -> frozenset[str]:

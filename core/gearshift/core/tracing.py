@@ -16,6 +16,8 @@ from msgspec import Struct
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
 _SAMPLED = 1
+TRACE_HEADERS = ("traceparent", "tracestate")
+"""What a caller tells its trace by; names in lower case."""
 _MOST_STATE = 512
 _STATE = re.compile(r"[\x20-\x7e]*")
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import re
 
+import msgspec
+
 from gearshift.core.errors import FieldViolation, InvalidRequestError
 from gearshift.core.request import (
     NO_PARAMETERS,
@@ -152,8 +154,12 @@ def _check_messages(messages: tuple[Message, ...], faults: _Faults) -> None:
                 asked = asked or message.role is Role.USER
             else:
                 if isinstance(part, ToolCall):
-                    _check_text(part.arguments, f"{name}.tool_call.arguments", faults)
+                    _check_tool_call(part, f"{name}.tool_call", faults)
                 else:
+                    if not part.tool_call_id:
+                        faults.append(
+                            _fault(f"{name}.tool_result.tool_call_id", "is required: the id of the tool call")
+                        )
                     _check_text(part.content, f"{name}.tool_result.content", faults)
                 asked = asked or message.role is Role.TOOL
         state = message.provider_state
@@ -161,6 +167,25 @@ def _check_messages(messages: tuple[Message, ...], faults: _Faults) -> None:
             faults.append(_fault(f"{field}.provider_state.data", f"is larger than {MAX_STATE_BYTES} bytes"))
     if not asked and not faults:
         faults.append(_fault("call.prompt", "is empty: send a prompt, or messages with at least one user message"))
+
+
+def _check_tool_call(call: ToolCall, field: str, faults: _Faults) -> None:
+    for name in ("id", "name"):
+        if not getattr(call, name):
+            faults.append(_fault(f"{field}.{name}", "is required, as the model gave it"))
+    if len(call.arguments) > MAX_TEXT_CHARACTERS:
+        _check_text(call.arguments, f"{field}.arguments", faults)
+    elif call.arguments and not _is_object(call.arguments):
+        # Some providers take any text here, others only an object: the stage must not decide whether a call is valid.
+        faults.append(_fault(f"{field}.arguments", "must be a JSON object, as text"))
+
+
+def _is_object(text: str) -> bool:
+    try:
+        msgspec.json.decode(text, type=dict[str, object])
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return False
+    return True
 
 
 def _check_text(text: str, field: str, faults: _Faults) -> None:
@@ -266,14 +291,18 @@ def _within(value: float | None, least: float, most: float) -> bool:
     return value is None or (math.isfinite(value) and least <= value <= most)
 
 
-def check_correction(correction: str) -> None:
-    """Check what a caller reports an answer should have been.
+def check_outcome(request_id: str, correction: str) -> None:
+    """Check what a caller reports of an answer: whose it is, and what it should have been.
 
     Raises:
-        InvalidRequestError: it is too large.
+        InvalidRequestError: the id is none, or the correction is too large.
     """
+    faults: _Faults = []
+    _check_id(request_id, "request_id", faults)
     if len(correction.encode()) > MAX_CORRECTION_BYTES:
-        raise InvalidRequestError(_fault("correction", f"is larger than {MAX_CORRECTION_BYTES} bytes"))
+        faults.append(_fault("correction", f"is larger than {MAX_CORRECTION_BYTES} bytes"))
+    if faults:
+        raise InvalidRequestError(faults)
 
 
 def check_prompt(task_id: str, text: str) -> None:

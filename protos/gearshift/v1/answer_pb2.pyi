@@ -690,7 +690,9 @@ class Completion(_message.Message):
 
     @_builtins.property
     def provider_state(self) -> _call_pb2.ProviderState:
-        """Output only. State to send back with this turn, unchanged; unset when the provider has none."""
+        """Output only. State to send back with this turn, unchanged; unset when the provider has none and no tool is called: a
+        tool loop stays on its model by it.
+        """
 
     @_builtins.property
     def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -748,7 +750,7 @@ class Answer(_message.Message):
     text: _builtins.str
     """Output only. The text; for labels the label, for JSON the document."""
     reasoning: _builtins.str
-    """Output only. The model's reasoning, when it was asked for and given."""
+    """Output only. The model's reasoning, of a stream that was folded and whose policy asked for it; Route gives none."""
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_call_pb2.ToolCall]:
         """Output only. Tool calls that the model asks for, in order."""

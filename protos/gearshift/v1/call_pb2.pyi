@@ -464,7 +464,7 @@ class ProviderState(_message.Message):
     model: _builtins.str
     """Required. The model that it came from."""
     data: _builtins.bytes
-    """Required. Opaque bytes, at most 1 MiB."""
+    """Optional. Opaque bytes, at most 1 MiB; empty where there is nothing to keep but the model, on which a tool loop stays."""
     def __init__(
         self,
         *,
@@ -839,15 +839,21 @@ class StreamPolicy(_message.Message):
     PREVIEW_FIELD_NUMBER: _builtins.int
     INCLUDE_REASONING_FIELD_NUMBER: _builtins.int
     hold_back_tokens: _builtins.int
-    """Optional. Hold each attempt's text until this many tokens came, 0 to 4096; unset is 32, or everything for classify,
-    extract, JSON and tools.
+    """Optional. Hold each attempt's text until this many tokens came, 0 to 4096; unset is the declared task's, or the
+    configuration's (32 unless it says otherwise). Classify, extract, JSON and tools hold everything, but for a preview.
     """
     hold_back_ms: _builtins.int
-    """Optional. Hold no longer than this, milliseconds, 0 to 60000; whichever of the two comes first. Unset is 400."""
+    """Optional. Hold no longer than this, milliseconds, 0 to 60000; whichever of the two comes first. Unset is the declared
+    task's, or the configuration's (400 unless it says otherwise).
+    """
     mode: Global___SwitchMode.ValueType
-    """Optional. Regenerate, continue or fail; unset is regenerate."""
+    """Optional. Regenerate, continue or fail; unset is the declared task's, or the configuration's (regenerate unless it says
+    otherwise).
+    """
     escalate_at_end: _builtins.bool
-    """Optional. True: a poor final confidence retracts and escalates too. Unset is false: it is only reported."""
+    """Optional. True: a poor final confidence retracts and escalates too. Unset is the declared task's, or the
+    configuration's (false unless it says otherwise: it is only reported).
+    """
     preview: _builtins.bool
     """Optional. True: partial JSON, labels and tool calls are sent as a preview before they are accepted. Unset is false."""
     include_reasoning: _builtins.bool

@@ -56,7 +56,7 @@ class _TruncationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Truncation
     TRUNCATION_UNSPECIFIED: _Truncation.ValueType  # 0
     """Unset: error."""
     TRUNCATION_ERROR: _Truncation.ValueType  # 1
-    """INVALID_ARGUMENT."""
+    """INVALID_ARGUMENT, where no model of the chain takes it whole."""
     TRUNCATION_END: _Truncation.ValueType  # 2
     """Its end is cut off."""
 
@@ -66,7 +66,7 @@ class Truncation(_Truncation, metaclass=_TruncationEnumTypeWrapper):
 TRUNCATION_UNSPECIFIED: Truncation.ValueType  # 0
 """Unset: error."""
 TRUNCATION_ERROR: Truncation.ValueType  # 1
-"""INVALID_ARGUMENT."""
+"""INVALID_ARGUMENT, where no model of the chain takes it whole."""
 TRUNCATION_END: Truncation.ValueType  # 2
 """Its end is cut off."""
 Global___Truncation: _TypeAlias = Truncation  # noqa: Y015
@@ -161,7 +161,7 @@ class StreamRouteRequest(_message.Message):
 
     @_builtins.property
     def stream(self) -> _call_pb2.StreamPolicy:
-        """Optional. Unset takes the declared task's, or the defaults of its fields."""
+        """Optional. Unset takes the declared task's, or the configuration's; so does each field that is unset."""
 
     def __init__(
         self,
@@ -230,7 +230,7 @@ class EmbedRequest(_message.Message):
     """Optional. As in Call."""
     @_builtins.property
     def task(self) -> _task_pb2.Task:
-        """Required. Type and complexity are not looked at."""
+        """Required. Its type is embed, or unset; a complexity leaves out weaker models, as in Route."""
 
     @_builtins.property
     def inputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -666,7 +666,7 @@ class DeletePromptRequest(_message.Message):
     TASK_ID_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
-    """Required. The task that it belongs to."""
+    """Optional. The task that it belongs to; the key alone tells which prompt is meant."""
     key: _builtins.str
     """Required. The key."""
     def __init__(

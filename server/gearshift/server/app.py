@@ -36,6 +36,7 @@ from gearshift.core.ledger import Ledger
 from gearshift.core.ledger.opening import configured_ledger
 from gearshift.core.observer import Observer
 from gearshift.core.opening import admission_of, cache_stores_of, embedded_models
+from gearshift.core.plugins import own_gates, own_observers
 from gearshift.core.provider import Provider
 from gearshift.core.router import Router
 from gearshift.core.shared.admission import SharedAdmission
@@ -54,14 +55,12 @@ from gearshift.server.logs import CallLog
 from gearshift.server.metrics import Metrics
 from gearshift.server.ops_service import OpsService
 from gearshift.server.own_machines import OwnMachines
-from gearshift.server.plugins import own_gates, own_observers
 from gearshift.server.recording import LedgerObserver, retention
 from gearshift.server.reflection import enable_reflection
 from gearshift.server.reloading import reloadable
 from gearshift.server.retiring import Retirement, retirement
 from gearshift.server.router_service import RouterService
 from gearshift.server.scheduling import sparing
-from gearshift.server.telemetry.names import provider_name
 from gearshift.server.telemetry.otlp import telemetry
 from gearshift.server.trail import Trail
 from gearshift.server.version import service_version
@@ -334,7 +333,7 @@ async def running_app(
         if metrics is not None:
             observers.append(metrics)
         traces = await stack.enter_async_context(
-            telemetry(config.telemetry.otlp, service_version(), lambda name: provider_name(app.router.blueprint, name))
+            telemetry(config.telemetry.otlp, service_version(), lambda: app.router.blueprint)
         )
         if traces is not None:
             observers.append(traces)
@@ -410,7 +409,9 @@ def _routes(app: App, calling: Calling, member: Member | None) -> list[web.Abstr
     whole = None
     if member is not None and metrics is not None:
         whole = whole_exposition(member, metrics, app.router.blueprint)
-    routes: list[web.AbstractRouteDef] = [*monitoring_routes(metrics, lambda: app.is_serving, whole)]
+    routes: list[web.AbstractRouteDef] = [
+        *monitoring_routes(metrics, lambda: app.is_serving, lambda: app.access, app.guard.refusals, whole)
+    ]
     if takes_calls(server):
         routes += grpc_web_routes(calling, SERVICES, server.max_message_bytes)
         if server.pages:

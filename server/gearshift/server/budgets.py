@@ -23,9 +23,11 @@ from gearshift.core.errors import LedgerError
 from gearshift.core.ledger import CostQuery, Ledger
 from gearshift.core.shared.admission import SharedAdmission
 from gearshift.core.shared.buckets import SharedBudget
+from gearshift.core.shared.store import SharedStore
 from gearshift.server.status import lone
 
 _RETRY_S = 5.0
+_CLOCK_S = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -89,18 +91,15 @@ class Budgets:
         is_done = await self._try(blueprint, until)
         admission = self._admission()
         store = admission.store if isinstance(admission, SharedAdmission) else None
-        if is_done and store is None:
-            yield
-            return
 
         async def go_on() -> None:
             nonlocal is_done, until
-            changes = store.health.changes if store is not None else 0
+            seen = _losses(store)
             while store is not None or not is_done:
                 await anyio.sleep(_RETRY_S)
-                if store is not None and is_done and store.is_up and store.health.changes != changes:
+                if store is not None and is_done and store.is_up and _losses(store) != seen:
                     # It counts only what it does not hold: a store that kept its data stays as it is.
-                    changes, is_done, until = store.health.changes, False, time.time()
+                    seen, is_done, until = _losses(store), False, time.time()
                     self._seeded.clear()
                 if not is_done:
                     is_done = await self._try(self._blueprint or blueprint, until)
@@ -108,12 +107,22 @@ class Budgets:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(go_on)
+                if store is None:  # which has a clock of its own
+                    tasks.start_soon(self._keep_time)
                 try:
                     yield
                 finally:
                     tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             raise lone(group) from None
+
+    async def _keep_time(self) -> None:
+        """Have budgets follow the clock, which is set now and then, and goes on while a machine sleeps, as the loop's does not."""
+        while True:
+            await anyio.sleep(_CLOCK_S)
+            offset = time.time() - time.monotonic()
+            for _, _, budget in self._admission().budgets():
+                budget.set_clock(offset)
 
     def left(self, now: float) -> dict[tuple[str, ...], float]:
         """Give what is left of tenants' and tasks' budgets, USD, by kind, name and period."""
@@ -188,6 +197,11 @@ def _limited(blueprint: Blueprint) -> Iterator[tuple[str, str, LimitsConfig, _Wh
                 if _periods(spec.limits) and name not in seen:
                     seen.add(name)
                     yield "account", name, spec.limits, (stage, spec)
+
+
+def _losses(store: SharedStore | None) -> tuple[int, int]:
+    """Give what changes when a shared store may have lost its data."""
+    return (store.health.changes, store.forgotten) if store is not None else (0, 0)
 
 
 def _periods(limits: LimitsConfig) -> list[str]:

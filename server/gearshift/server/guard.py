@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 import anyio
@@ -17,6 +17,7 @@ import grpc
 from google.protobuf.message import Message
 
 from gearshift.core.errors import AccessError, RateLimitedError, RouteError
+from gearshift.core.tracing import TRACE_HEADERS
 from gearshift.server.handlers import handlers_of
 from gearshift.server.refusals import Refusals
 from gearshift.server.status import DEADLINE, INTERNAL, Status, lone, status_of
@@ -109,14 +110,19 @@ class CallGuard:
         past, self._eras.era = self._eras.era, Era()
         return past
 
-    def counted(self) -> Counted:
-        """Give a context manager that counts a call which came otherwise than over gRPC.
+    def counted(self, headers: Mapping[str, str]) -> Counted:
+        """Give a context manager that counts a call which came otherwise than over gRPC, and belongs to its caller's trace.
+
+        Args:
+            headers: what the caller sent; names are found in any case.
 
         Raises:
             RateLimitedError: more than `max_calls` run.
         """
         if self.in_flight >= self._max_calls:
             raise self._crowded()
+        if self.traced is not None:
+            self.traced([(name, headers[name]) for name in TRACE_HEADERS if name in headers])
         return Counted(self, self._eras.era)
 
     def _crowded(self) -> RateLimitedError:

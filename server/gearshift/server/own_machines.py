@@ -119,14 +119,14 @@ class OwnMachines:
 
     async def _learn(self) -> None:
         router = self._router()
-        if not any(chain.adaptive for chain in router.blueprint.chains.values()):
+        if not any(chain.is_weighed for chain in router.blueprint.chains.values()):
             return
         try:
             with anyio.move_on_after(_LEARN_S):
                 found = await learn_from(self._ledger, router.blueprint, router.state.experience, time.time())
-                _log.info("adaptive chains begin with %d attempts of the ledger", found)
+                _log.info("weighed chains begin with %d attempts of the ledger", found)
         except LedgerError as error:
-            _log.warning("adaptive chains begin without the ledger's figures: %s", error.message)
+            _log.warning("weighed chains begin without the ledger's figures: %s", error.message)
 
 
 def pressure_to_wire(pressure: Pressure, now: float) -> ops_pb2.PressureStatus:

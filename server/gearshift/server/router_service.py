@@ -108,7 +108,8 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
         caller = running.access.caller(metadata)
         call = embed_from_wire(request, caller.tenant)
         with self._deadlines.within(time_left(context, metadata)) as deadline:
-            answer = await recorded(running, running.router.embed(call, ends_by=deadline.at))
+            answering = running.router.embed(call, joinable=bool(request.request_id), ends_by=deadline.at)
+            answer = await recorded(running, answering)
         return embed_answer_to_wire(answer)
 
     async def Explain(self, request: router_pb2.ExplainRequest, context: Context) -> router_pb2.ExplainResponse:

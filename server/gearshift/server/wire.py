@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Generic, TypeVar
 
@@ -25,7 +25,6 @@ from gearshift.core.answer import (
     Usage,
     Verdict,
 )
-from gearshift.core.cascade import cannot_pay
 from gearshift.core.errors import invalid
 from gearshift.core.events import (
     AttemptStarted,
@@ -67,7 +66,7 @@ from gearshift.core.request import (
     ToolResult,
 )
 from gearshift.core.router import Explanation, new_request_id
-from gearshift.core.validation import check_correction
+from gearshift.core.validation import check_outcome
 from gearshift.core.weighing import Weighing
 from gearshift.core.words import (
     Complexity,
@@ -129,14 +128,14 @@ def stream_policy_from_wire(policy: call_pb2.StreamPolicy) -> StreamPolicy:
     Raises:
         InvalidRequestError: its mode is not one to ask for.
     """
-    mode = _enum(SwitchMode, policy.mode, "stream.mode") or SwitchMode.REGENERATE
+    mode = _enum(SwitchMode, policy.mode, "stream.mode")
     if mode is SwitchMode.RESTORE:
         raise invalid("stream.mode", "restore is only reported; ask for regenerate, continue or fail")
     return StreamPolicy(
         hold_back_tokens=policy.hold_back_tokens if policy.HasField("hold_back_tokens") else None,
         hold_back_ms=policy.hold_back_ms if policy.HasField("hold_back_ms") else None,
         mode=mode,
-        escalate_at_end=policy.escalate_at_end,
+        escalate_at_end=policy.escalate_at_end or None,
         preview=policy.preview,
         include_reasoning=policy.include_reasoning,
     )
@@ -173,7 +172,7 @@ def outcome_from_wire(request: router_pb2.ReportOutcomeRequest, tenant: str) -> 
     verdict = _enum(OutcomeVerdict, request.verdict, "verdict")
     if verdict is None:
         raise invalid("verdict", "is required: accepted, corrected or rejected")
-    check_correction(request.correction)
+    check_outcome(request.request_id, request.correction)
     return OutcomeReport(
         request_id=request.request_id,
         tenant=tenant,
@@ -227,8 +226,7 @@ def explanation_to_wire(explanation: Explanation) -> router_pb2.ExplainResponse:
     """Give the message of an explanation."""
     call = explanation.call
     first = explanation.stages[0] if explanation.stages else None
-    unpaid = cannot_pay([(planned.stage, planned.expected_cost) for planned in explanation.stages])
-    stages = [_planned(planned, explanation, unpaid) for planned in explanation.stages]
+    stages = [_planned(planned, explanation) for planned in explanation.stages]
     stages += [
         router_pb2.ExplainedStage(
             stage=stage_to_wire(skipped.stage),
@@ -252,6 +250,8 @@ def explanation_to_wire(explanation: Explanation) -> router_pb2.ExplainResponse:
         "max_cost_usd": "none" if call.caps.max_cost_usd is None else f"{call.caps.max_cost_usd:f}",
         "order": "adaptive" if call.resolved.chain.adaptive else "written",
     }
+    if call.resolved.chain.refuses_losses:
+        words["on_loss"] = "refuse"
     if policy.self_assessment:
         words["self_assessment"] = call.assessment
     if policy.repair:
@@ -269,8 +269,8 @@ def explanation_to_wire(explanation: Explanation) -> router_pb2.ExplainResponse:
         stream=call_pb2.StreamPolicy(
             hold_back_tokens=stream.hold_back_tokens,
             hold_back_ms=stream.hold_back_ms,
-            mode=call_pb2.SwitchMode.ValueType(stream.mode),
-            escalate_at_end=stream.escalate_at_end,
+            mode=call_pb2.SwitchMode.ValueType(stream.mode or SwitchMode.REGENERATE),
+            escalate_at_end=bool(stream.escalate_at_end),
             preview=stream.preview,
             include_reasoning=stream.include_reasoning,
         ),
@@ -619,13 +619,17 @@ def _cost(cost: Cost) -> answer_pb2.Cost:
     )
 
 
-def _planned(planned: PlannedStage, explanation: Explanation, unpaid: Mapping[int, str]) -> router_pb2.ExplainedStage:
-    told = unpaid.get(planned.stage.ref.position)
+def _planned(planned: PlannedStage, explanation: Explanation) -> router_pb2.ExplainedStage:
+    told = [f"about {planned.input_tokens} tokens in, {planned.output_tokens} out"]
+    if planned.is_last_resort:
+        told.append("its breaker is open, and no other stage is left")
+    if loss := explanation.losses.get(planned.stage.ref.position):
+        told.append(loss)
     return router_pb2.ExplainedStage(
         stage=stage_to_wire(planned.stage.ref),
         expected_cost_usd=money(planned.expected_cost),
         planned=True,
-        detail=f"about {planned.input_tokens} tokens in, {planned.output_tokens} out{f'; {told}' if told else ''}",
+        detail="; ".join(told),
         breaker=_breaker(explanation, planned.stage.ref),
         weighed=_weighed(explanation, planned.stage.ref),
     )

@@ -229,7 +229,10 @@ def _pair(item: str, option: str, form: str) -> tuple[str, str]:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not value > 0:
-        raise argparse.ArgumentTypeError("is seconds, above 0")
+        raise argparse.ArgumentTypeError(f"must be seconds, above 0, not {text!r}")
     return value

@@ -30,5 +30,7 @@ def print_failure(error: RpcError, palette: Palette, *, is_json: bool) -> None:
     print(render.failure(error, palette), file=sys.stderr)
     if exits.exit_code_of(error) == exits.NO_CONNECTION:
         print("  is the server running? start one with: gearshift serve", file=sys.stderr)
+    elif error.code.name == "RESOURCE_EXHAUSTED" and not error.reason and "larger than max" in error.message:
+        print("  the message is longer than the server takes: server.max_message_bytes", file=sys.stderr)
     elif error.code.name in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
         print("  put a key into GEARSHIFT_API_KEY, or name its variable with --api-key-env", file=sys.stderr)

@@ -205,7 +205,7 @@ def explanation(explained: router_pb2.ExplainResponse, palette: Palette) -> str:
         ("task", resolution(explained.resolution)),
         ("chain", safe(explained.chain)),
         ("", table(headings, rows, palette, right="   r") if rows else "no stage"),
-        ("order", _adaptive(explained.adaptive) if explained.HasField("adaptive") else ""),
+        ("order", _order(explained) if explained.HasField("adaptive") else ""),
         ("", table(_WEIGHED, weighed, palette, right=" rrrrrr") if weighed else ""),
         ("tokens", f"{explained.estimated_input_tokens} in, {explained.estimated_output_tokens} out (estimated)"),
         ("policy", " · ".join(f"{name} {value}" for name, value in sorted(explained.policy.items()))),
@@ -221,12 +221,16 @@ def explanation(explained: router_pb2.ExplainResponse, palette: Palette) -> str:
 _WEIGHED = ("weighed", "accepted", "answers", "failed", "takes", "answer with it", "without it")
 
 
-def _adaptive(order: router_pb2.AdaptiveOrder) -> str:
-    """Give how an adaptive order came about."""
+def _order(explained: router_pb2.ExplainResponse) -> str:
+    """Give how a weighed order came about."""
+    order = explained.adaptive
     costs = ""
     if order.HasField("expected_usd") and order.HasField("written_usd"):
         costs = f" · an accepted answer {_usd(order.expected_usd)}, as written {_usd(order.written_usd)}"
-    return f"adaptive: {safe(order.reason)}{costs} · {order.probe_share:.1%} of the calls probe the written order"
+    return (
+        f"{safe(explained.policy.get('order', 'adaptive'))}: {safe(order.reason)}{costs} · {order.probe_share:.1%} of the calls probe "
+        "the written order"
+    )
 
 
 def _usd(amount: float) -> str:

@@ -33,8 +33,8 @@ class Glance:
     attempts: Sequence[ops_pb2.RecordedAttempt]
 
 
-def screen(seen: Glance, palette: Palette, *, columns: int, lines: int) -> str:
-    """Give one screen."""
+def screen(seen: Glance, palette: Palette, *, columns: int, lines: int, lost: str = "") -> str:
+    """Give one screen; `lost` says that it is what was seen last."""
     calls = _series(seen.traffic, lambda point: float(point.calls))
     slow = _series(seen.traffic, lambda point: point.p95_ms)
     all_calls = sum(point.calls for point in seen.traffic.points)
@@ -51,6 +51,7 @@ def screen(seen: Glance, palette: Palette, *, columns: int, lines: int) -> str:
         f"{'p95':<8}{_bars(slow)}  {last} now, {worst} at most",
         f"{'cost':<8}{_cost(total, palette)}",
     ]
+    head += [palette.bad(f"! {lost}")] if lost else []
     head += [palette.warn(f"! {safe(text)}") for text in seen.status.warnings]
     parts = [
         "\n".join(head),

@@ -116,6 +116,7 @@ class Client:
                 look at `answer.completion.outcome`.
 
         """
+        ctx = self._bounded(ctx)
         request = router_pb2.RouteRequest(call=call)
         is_short = self._prepare(request.call)
         route = self._router().Route
@@ -144,9 +145,13 @@ class Client:
         """
         request = router_pb2.StreamRouteRequest(call=call, stream=stream)
         is_short = self._prepare(request.call)
+        begun: Context | None = None
 
         def open_call() -> ServerStream[router_pb2.StreamRouteResponse]:
-            return ServerStream(self._router().StreamRoute, request, ctx, self._connection.settings)
+            nonlocal begun
+            if begun is None:
+                begun = self._bounded(ctx)
+            return ServerStream(self._router().StreamRoute, request, begun, self._connection.settings)
 
         def open_whole() -> ServerStream[router_pb2.StreamRouteResponse]:
             self._lengthen(request.call, call)
@@ -272,6 +277,10 @@ class Client:
         if self._stub is None:
             self._stub = RouterServiceStub(channel)
         return self._stub
+
+    def _bounded(self, ctx: Context) -> Context:
+        """Give a context with a deadline, so that a call that is made twice has one for both."""
+        return ctx if ctx.deadline is not None else ctx.with_timeout(self._connection.settings.default_timeout)
 
     def _prepare(self, call: call_pb2.Call) -> bool:
         """Name the request when it may be sent twice, and its prompt by key when that is known; return the latter."""

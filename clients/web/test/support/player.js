@@ -56,6 +56,11 @@ export async function play(router, ops = {}, pages = new Map()) {
     webClient(options = {}) {
       return createClient({ baseUrl: `http://${host}`, ...options });
     },
+    /** Breaks every connection, as when the machine is lost. */
+    cut() {
+      sessions.forEach((session) => session.destroy());
+      web.closeAllConnections();
+    },
     async close() {
       clients.forEach((client) => client.close());
       sessions.forEach((session) => session.destroy());

@@ -1,11 +1,12 @@
 /**
- * The service and the simulated providers as processes of their own, as a person starts them.
+ * The service and the simulated providers as processes of their own, as a person starts them; and Envoy before them.
  *
- *     await serving(PLAN, async (service) => { service.target; service.baseUrl; await service.account(); });
+ *     await serving(async (service) => { service.target; service.baseUrl; await service.account(); });
+ *     await throughEnvoy(service.target, [], async (address) => { … });
  *
  * They are ended by their process ids, whatever happens.
  */
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -14,6 +15,7 @@ import { fileURLToPath } from "node:url";
 const ROOT = fileURLToPath(new URL("../../../..", import.meta.url));
 const PYTHON = process.env["GEARSHIFT_PYTHON"] ?? join(ROOT, ".venv/bin/python");
 const START_MS = 30_000;
+const COMMAND = "gearshift.clients.cli";
 
 /** Two stages: the first has the fault of the plan, the second is sound. */
 const CONFIG = `
@@ -69,22 +71,25 @@ answers:
  * @property {() => Promise<any>} account what the providers booked
  */
 
-/** @param {(service: Service) => Promise<void>} run */
-export async function serving(run) {
+/**
+ * @param {(service: Service) => Promise<void>} run
+ * @param {(folder: string) => string} [more] gives more of the configuration; its files may lie in the folder
+ */
+export async function serving(run, more = () => "") {
   const folder = mkdtempSync(join(tmpdir(), "gearshift-web-"));
   /** @type {Started[]} */
   const running = [];
   try {
     writeFileSync(join(folder, "plan.yaml"), PLAN);
-    const simulator = start(["simulate", "--plan", join(folder, "plan.yaml"), "--port", "0"], folder);
+    const simulator = start([COMMAND, "simulate", "--plan", join(folder, "plan.yaml"), "--port", "0"], folder);
     running.push(simulator);
     const [, providers = ""] = await simulator.says(/(http:\/\/127\.0\.0\.1:\d+)/);
-    writeFileSync(join(folder, "gearshift.yaml"), CONFIG.replaceAll("URL", providers));
+    writeFileSync(join(folder, "gearshift.yaml"), CONFIG.replaceAll("URL", providers) + more(folder));
     const options = ["--config", join(folder, "gearshift.yaml"), "--port", "0", "--http-port", "0", "--ledger", ":memory:"];
-    const service = start(["serve", ...options], folder);
+    const service = start([COMMAND, "serve", ...options], folder);
     running.push(service);
     const [, target = ""] = await service.says(/serving on (127\.0\.0\.1:\d+)/);
-    const [, baseUrl = ""] = await service.says(/(http:\/\/127\.0\.0\.1:\d+)\/metrics/);
+    const [, baseUrl = ""] = await service.says(/(https?:\/\/127\.0\.0\.1:\d+)\/metrics/);
     const account = async () => (await fetch(`${providers}/account`)).json();
     await run({ target, baseUrl, account });
   } finally {
@@ -93,11 +98,47 @@ export async function serving(run) {
   }
 }
 
+/**
+ * Runs the real Envoy, with the configuration that is shipped, before a service.
+ *
+ * @param {string} target where the service speaks gRPC
+ * @param {string[]} origins whose pages may call
+ * @param {(address: string) => Promise<void>} run
+ * @returns {Promise<string>} why it could not be run; "" when it was
+ */
+export async function throughEnvoy(target, origins, run) {
+  const proxy = start(["tests.support.envoy_alone", target, ...origins], ROOT);
+  try {
+    const [, word, told = ""] = await proxy.says(/^(calls go to|missing:) (.+)$/m);
+    if (word === "missing:") {
+      return told;
+    }
+    await run(told);
+    return "";
+  } finally {
+    await proxy.leave();
+  }
+}
+
+/**
+ * Writes a certificate for 127.0.0.1 that is its own authority.
+ *
+ * @param {string} folder
+ * @returns {{ certificate: string, key: string }} files
+ */
+export function selfSigned(folder) {
+  const files = { certificate: join(folder, "tls.crt"), key: join(folder, "tls.key") };
+  const code = "import pathlib, sys; from tests.support.loopback_tls import own_authority; "
+    + "[pathlib.Path(file).write_bytes(pem) for file, pem in zip(sys.argv[1:], own_authority('tests'))]";
+  execFileSync(PYTHON, ["-c", code, files.certificate, files.key], { cwd: ROOT });
+  return files;
+}
+
 /** @typedef {ReturnType<typeof start>} Started */
 
-/** @param {string[]} args @param {string} folder */
-function start(args, folder) {
-  const child = spawn(PYTHON, ["-m", "gearshift.clients.cli", ...args], { cwd: folder, stdio: ["ignore", "pipe", "pipe"] });
+/** @param {string[]} words of a Python module, and what it is given @param {string} folder */
+function start(words, folder) {
+  const child = spawn(PYTHON, ["-m", ...words], { cwd: folder, stdio: ["pipe", "pipe", "pipe"] });
   let said = "";
   let changed = () => {};
   /** @type {Promise<void>} */
@@ -121,7 +162,7 @@ function start(args, folder) {
           return found;
         }
         if (child.exitCode !== null || Date.now() > until) {
-          throw new Error(`${args[0]} never said ${pattern}:\n${said}`);
+          throw new Error(`${words.join(" ")} never said ${pattern}:\n${said}`);
         }
         await new Promise((resolve) => {
           changed = () => resolve(undefined);
@@ -131,6 +172,11 @@ function start(args, folder) {
     },
     async end() {
       child.kill("SIGKILL");
+      await ended;
+    },
+    /** Lets it end by itself, as it does when nobody is left who could speak to it. */
+    async leave() {
+      child.stdin.end();
       await ended;
     },
   };

@@ -20,9 +20,11 @@ _PACKAGE = "gearshift.core.classifier"
 _TYPE_FILE = "type.tsv"
 _COMPLEXITY_FILE = "complexity.tsv"
 
-# A text reads as English when at least this share of the words at one of its ends is known from training.
+# A text reads as English when at least this share of the words at one of its ends is known from training, and so many different
+# ones that it is more than a word: no prompt of training has fewer.
 _END = 24  # tokens
 _MIN_KNOWN_SHARE = 0.5
+_MIN_KNOWN_WORDS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,13 +34,13 @@ class Guess:
     task_type: str | None
     """The word of the task type; None when the classifier is unsure."""
     confidence: float
-    """The probability, 0 to 1, that the most probable type is right, given or not; 0 when the text is not readable."""
+    """The probability, 0 to 1, that the most probable type is right, given or not; 0 when the text is not readable, or no more than a word."""
     complexity: str | None
     """The word of the complexity, if the text calls for a higher one than usual; None leaves it as it is."""
     complexity_confidence: float
     """The probability, 0 to 1, that this complexity is right; 0 when there is none."""
     probabilities: tuple[tuple[str, float], ...]
-    """Every type's word with its probability, the most probable first; empty when the text is not readable."""
+    """Every type's word with its probability, the most probable first; empty when there is nothing to go by."""
 
 
 _UNREADABLE = Guess(task_type=None, confidence=0.0, complexity=None, complexity_confidence=0.0, probabilities=())
@@ -99,7 +101,8 @@ class TaskClassifier:
 
     def _is_readable(self, tokens: list[str]) -> bool:
         words = [token for token in tokens if token.isalpha()]
-        return bool(words) and sum(map(self._known.__contains__, words)) >= _MIN_KNOWN_SHARE * len(words)
+        known = list(filter(self._known.__contains__, words))
+        return len(known) >= _MIN_KNOWN_SHARE * len(words) and len(set(known)) >= _MIN_KNOWN_WORDS
 
 
 def _probability(pair: tuple[str, float]) -> float:

@@ -4,7 +4,7 @@ Rules: log-probabilities go before the answer's own features. The features are t
 the type `reason`, or to questions with lettered choices. Of others (labels, documents, texts to be written) they say nothing by themselves; there they count
 only once `LEAST_OUTCOMES` of the model and the task type were reported, which is when calibration knows what they are worth. A second sample
 that gives the same answer adds to the log-odds, another answer takes from them, and that sum is calibrated by itself. So is the sum of what the
-answer shows and what its model says of it, which is worth little by itself; where the answer shows nothing, the word stands alone.
+answer shows and what its model says of it, which then counts little; where the answer shows nothing, the word stands alone.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from gearshift.core.confidence.model import shipped
 from gearshift.core.confidence.tuning import Case, Try
 
 _FOLDS: Final = 5
+_EXAMPLE: Final = '{"task_type": "reason", "stages": [{"correct": 0, "cost": 0.0002, "confidence": 0.6}, {"correct": 1, "cost": 0.003}]}'
 
 
 class CannotReadError(ValueError):
@@ -27,8 +28,8 @@ class CannotReadError(ValueError):
 class RecordedStage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one stage made of a request."""
 
-    correct: Annotated[float, Meta(ge=0, le=1)]
-    """How right the answer is."""
+    correct: Annotated[float, Meta(ge=0, le=1)] | bool
+    """How right the answer is, 0 to 1 or a truth."""
     cost: Annotated[float, Meta(ge=0)]
     """What it cost, in one unit for all."""
     model: str = ""
@@ -85,7 +86,7 @@ def read_recordings(lines: Iterable[str]) -> Mapping[str, Recording]:
         try:
             request = decoder.decode(line)
         except msgspec.MsgspecError as error:
-            raise CannotReadError(f"line {number}: {error}") from error
+            raise CannotReadError(f"line {number}: {error}; a line is like {_EXAMPLE}") from error
         known = found[request.task_type]
         if known and len(known[0].stages) != len(request.stages):
             raise CannotReadError(

@@ -108,8 +108,8 @@ def tune(cases: Sequence[Case], target: float, caution: float = 1.0) -> Tuning:
     elif cascade is None:
         refused = f"no threshold reaches {target:.0%} of the strongest stage's quality with certainty"
     elif cascade.cost >= fixed.cost * (1 - SAME):
-        share = cascade.cost / fixed.cost if fixed.cost else math.inf
-        refused = f"it would cost {share:.0%} of {fixed.name} alone, which reaches the target too"
+        share = f"{cascade.cost / fixed.cost:.0%} of" if fixed.cost else "more than"
+        refused = f"it would cost {share} {fixed.name} alone, which reaches the target too"
     chosen = fixed if refused or cascade is None else cascade
     weak = alone[0]
     beside = (

@@ -54,9 +54,9 @@ class ChainBuilder:
             check_fit(stages, TaskType.from_word(name), (*place, "stages"), self._report)
         if self._report.count > before or len(stages) < len(config.stages):
             return None
-        adaptive = config.order == "adaptive"
-        if config.adaptive is not None and not adaptive:
-            self._report.warn((*place, "adaptive"), "has no effect without `order: adaptive`")
+        adaptive, refuses_losses = config.order == "adaptive", config.on_loss == "refuse"
+        if config.adaptive is not None and not adaptive and not refuses_losses:
+            self._report.warn((*place, "adaptive"), "has no effect without `order: adaptive` or `on_loss: refuse`")
         return Chain(
             name=name,
             stages=tuple(stages),
@@ -64,8 +64,14 @@ class ChainBuilder:
             policy=policy,
             allow_space_change=config.allow_space_change,
             revision=chain_revision(
-                name, stages, adaptive=adaptive, policy=policy, allow_space_change=config.allow_space_change
+                name,
+                stages,
+                adaptive=adaptive,
+                refuses_losses=refuses_losses,
+                policy=policy,
+                allow_space_change=config.allow_space_change,
             ),
+            refuses_losses=refuses_losses,
             weights=config.adaptive or AdaptiveConfig(),
         )
 

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Final
+from urllib.parse import urlsplit
 
 from gearshift.core.blueprint import Chain, DeclaredTask, ProviderSpec, Stage
 from gearshift.core.catalogue import Model
 from gearshift.core.config.chains import check_fit
-from gearshift.core.config.hosts import is_loopback, stays_here
+from gearshift.core.config.hosts import is_loopback, stays_here, url_problem
 from gearshift.core.config.model import STOP, AccessConfig, Config, LimitsConfig, expiry_of, has_keys
 from gearshift.core.config.problems import Place, Report, suggestion
 from gearshift.core.words import Sensitivity, TaskType
 
+_OTLP_OVER_HTTP: Final = 4318
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
 
@@ -42,6 +45,7 @@ def check_whole(
     if None not in providers.values():
         _check_floors(config, providers, report)
     _check_server(config, report)
+    _check_otlp(config, report)
     if not config.chains:
         report.warn(("chains",), "there is no chain: every call will be refused")
     if config.retry.max_s < config.retry.base_s:
@@ -237,6 +241,21 @@ def _check_server(config: Config, report: Report) -> None:
         elif not is_loopback(server.http_host):
             told = "takes calls beyond this machine without TLS: prompts and keys can be read; set http_tls"
             report.warn(("server", "http_host"), told)
+
+
+def _check_otlp(config: Config, report: Report) -> None:
+    otlp = config.telemetry.otlp
+    if otlp is None or not otlp.endpoint:
+        return
+    place: Place = ("telemetry", "otlp", "endpoint")
+    if problem := url_problem(otlp.endpoint):
+        report.error(place, problem)
+        return
+    parts = urlsplit(otlp.endpoint)
+    if otlp.protocol == "grpc" and parts.path.strip("/"):
+        report.error(place, "has a path, which gRPC has not: leave it out, or set protocol: http/protobuf")
+    if otlp.protocol == "grpc" and parts.port == _OTLP_OVER_HTTP:
+        report.warn(place, "is where collectors take HTTP: set protocol: http/protobuf, or port 4317")
 
 
 def _check_openai(config: Config, report: Report) -> None:

@@ -18,7 +18,7 @@ from msgspec import NODEFAULT, Struct, inspect
 from gearshift.core.config import scalars
 from gearshift.core.config.document import Mapping as MappingNode
 from gearshift.core.config.document import Node, Scalar, Sequence
-from gearshift.core.config.model import EXPIRY_PATTERN
+from gearshift.core.config.model import ENDPOINT_PATTERN, EXPIRY_PATTERN
 from gearshift.core.config.problems import Mark, Place, Report, shortened, suggestion
 
 S = TypeVar("S", bound=Struct)
@@ -307,4 +307,6 @@ def _pattern_told(pattern: str) -> str:
         return "is not a name: letters, digits and . _ : / - (a letter or digit first, at most 128)"
     if pattern == EXPIRY_PATTERN:
         return "is not a time: write 2027-01-31 or 2027-01-31T12:00:00Z (UTC)"
+    if pattern == ENDPOINT_PATTERN:
+        return "is no URL: write such as http://127.0.0.1:4317 or https://otlp.example.com"
     return "is not a SHA-256 digest: 64 hexadecimal digits in lower case"

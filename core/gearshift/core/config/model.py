@@ -52,6 +52,8 @@ FeatureWord = Annotated[str, _one_of(*(each.value for each in Feature))]
 
 EXPIRY_PATTERN = r"^(\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}:\d{2}Z)?)?$"
 """A day, or a second, in UTC; empty is never."""
+ENDPOINT_PATTERN = r"^(https?://[^\s/?#]+(/[^\s?#]*)?)?$"
+"""Base URL of a collector; empty is the default of its protocol."""
 
 SECRET_FIELDS = frozenset({"api_key", "headers", "url"})
 """Fields that `repr` hides; the same that hold `Secret`."""
@@ -135,7 +137,7 @@ class RetryConfig(_Section, frozen=True, kw_only=True):
     base_s: Seconds = 0.25
     """Longest wait before the first retry."""
     max_s: Seconds = 8.0
-    """Longest wait before any retry that the provider did not ask for."""
+    """Longest wait before a retry that the provider did not ask for, and before one that it did while other stages are left."""
 
 
 class AccountConfig(_Section, frozen=True, kw_only=True):
@@ -278,7 +280,7 @@ class StageConfig(_Section, frozen=True, kw_only=True):
     capability: ComplexityWord | None = None
     """Overrides the model's, for this chain."""
     max_tokens: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
-    """Most tokens to write, when neither caller nor task says."""
+    """Most tokens to write; a task or a caller may only ask for fewer."""
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     """When neither caller nor task says."""
     extra_body: dict[str, object] = field(default_factory=dict[str, object])
@@ -332,7 +334,7 @@ class StreamConfig(_Section, frozen=True, kw_only=True):
 
 
 class AdaptiveConfig(_Section, frozen=True, kw_only=True):
-    """What `order: adaptive` weighs beside the price, and how fast it learns."""
+    """What `order: adaptive` and `on_loss: refuse` weigh beside the price, and how fast that is learned."""
 
     second_usd: Usd = Decimal(0)
     """What a second of waiting is worth; 0 leaves latency out."""
@@ -352,7 +354,10 @@ class ChainConfig(_Section, frozen=True, kw_only=True):
     order: Annotated[str, _one_of("written", "adaptive")] = "written"
     """`written`, or `adaptive`: by expected cost of an accepted answer."""
     adaptive: AdaptiveConfig | None = None
-    """For `order: adaptive`; unset is its defaults."""
+    """For `order: adaptive` and `on_loss: refuse`; unset is its defaults."""
+    on_loss: Annotated[str, _one_of("tell", "refuse")] = "tell"
+    """What becomes of a stage that costs more than it saves: `tell` names it in `check` and `Explain`; `refuse` leaves it out of
+    calls, and `check` fails."""
     policy: ChainPolicyConfig = ChainPolicyConfig()
     """Caps and thresholds of this chain."""
     allow_space_change: bool = False
@@ -396,9 +401,11 @@ class TaskConfig(_Section, frozen=True, kw_only=True):
     type: TaskTypeWord
     """What kind of work it is."""
     complexity: ComplexityWord | None = None
-    """The capability that a model must have; set, it drops weaker stages; unset, it is guessed and only reorders."""
+    """The capability that a model must have; set, it drops weaker stages; unset, it is its type's (`defaults.complexity`) and
+    only reorders them."""
     sensitivity: SensitivityWord | None = None
-    """The clearance that a provider must have; unset is `internal`."""
+    """The clearance that a provider must have; tenant and caller may raise it. Unset leaves it to them, and is `internal` where
+    they say nothing."""
     prompt: str = ""
     """The static system prompt; `{{name}}` is filled in by the caller's variables."""
     static: bool = False
@@ -412,7 +419,7 @@ class TaskConfig(_Section, frozen=True, kw_only=True):
     stream: StreamConfig | None = None
     """Unset is the file's `stream`."""
     max_tokens: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
-    """Most tokens to write, unless the caller says."""
+    """Most tokens to write; a caller may only ask for fewer."""
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     """Unless the caller says."""
     limits: LimitsConfig | None = None
@@ -440,7 +447,7 @@ class GatesConfig(_Section, frozen=True, kw_only=True):
     escalation_threshold: Share = 0.75
     """Answers below it go to a stronger stage at once; not above `min_confidence`."""
     enforce_schema: bool = True
-    """Answers must keep to their labels or schema."""
+    """JSON must keep to its schema. Labels are held to those that were asked for in any case."""
     check_coherence: bool = True
     """Answers must hang together: not cut off, not looping, in the right language."""
     coherence: dict[CheckWord, EffectWord] = field(default_factory=dict[str, str])
@@ -513,10 +520,13 @@ class CachingConfig(_Section, frozen=True, kw_only=True):
 
 
 class OtlpConfig(_Section, frozen=True, kw_only=True):
-    """A collector of OpenTelemetry's, spoken to by OTLP over gRPC; needs the extra `otel`."""
+    """A collector of OpenTelemetry's, spoken to by OTLP; needs the extra `otel`."""
 
-    endpoint: Annotated[str, Meta(pattern=r"^https?://[^\s/]+/?$")] = "http://127.0.0.1:4317"
-    """Where it is; `https://` is TLS by the system's authorities."""
+    protocol: Annotated[str, _one_of("grpc", "http/protobuf")] = "grpc"
+    """How it is spoken to."""
+    endpoint: Annotated[str, Meta(pattern=ENDPOINT_PATTERN)] = ""
+    """Where it is; `https://` is TLS by the system's authorities. Over HTTP a path may follow, to which `/v1/traces` and
+    `/v1/metrics` are added. Empty is `http://127.0.0.1:4317`, over HTTP `http://127.0.0.1:4318`."""
     headers: dict[str, Secret] = field(default_factory=dict[str, str])
     """Sent with each export, such as a key; names in lower case."""
     service_name: Annotated[str, Meta(min_length=1, max_length=200)] = "gearshift"
@@ -617,6 +627,8 @@ class AccessConfig(_Section, frozen=True, kw_only=True):
     nobody calls without a key, whether the file is there or not."""
     open_health: bool = True
     """Answer health checks without a key: load balancers and probes have none."""
+    open_metrics: bool = False
+    """Show metrics without a key of an operator: they name tenants and tasks, and tell what these spend."""
     open_reflection: bool = False
     """Describe the services (server reflection) without a key."""
     tenants: dict[Name, TenantConfig] = field(default_factory=dict[str, TenantConfig])
@@ -699,6 +711,9 @@ class OpenAiConfig(_Section, frozen=True, kw_only=True):
     """Tokens that are judged before the first is sent; unset is as of the task, or of `stream`. A call may hold more."""
     hold_back_ms: Annotated[int, Meta(ge=0, le=60_000)] | None = None
     """Milliseconds that the first token is held at most; unset is as of the task, or of `stream`. A call may hold more."""
+    keep_alive_s: Annotated[float, Meta(ge=0, le=600)] = 15.0
+    """Seconds of silence after which a stream sends a comment, so that nobody on the way takes it for dead; 0 sends none. What
+    fails after the first comment is told by an event of the stream, not by an HTTP status."""
 
 
 class ServerConfig(_Section, frozen=True, kw_only=True):

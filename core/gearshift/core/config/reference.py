@@ -15,10 +15,12 @@ from typing import Final
 from msgspec import NODEFAULT, Struct, inspect
 
 from gearshift.core.config import model
-from gearshift.core.config.model import Config
+from gearshift.core.config.model import ENDPOINT_PATTERN, EXPIRY_PATTERN, Config
 
 BEGIN: Final = "<!-- begin of the generated table -->"
 END: Final = "<!-- end of the generated table -->"
+_PATTERNS: Final = {EXPIRY_PATTERN: "time", ENDPOINT_PATTERN: "URL"}
+"""What texts of these forms are called."""
 
 
 def reference() -> str:
@@ -149,7 +151,7 @@ def _text_type(kind: inspect.StrType, extra: dict[str, object]) -> str:
     if extra.get("secret"):
         return "secret: text with `${NAME}`"
     if kind.pattern:
-        return "64 hexadecimal digits" if "0-9a-f" in kind.pattern else "name"
+        return _PATTERNS.get(kind.pattern, "64 hexadecimal digits" if "0-9a-f" in kind.pattern else "name")
     return "text"
 
 

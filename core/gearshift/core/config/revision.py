@@ -38,7 +38,13 @@ def task_hash(task_id: str, task: TaskConfig) -> str:
 
 
 def chain_revision(
-    name: str, stages: Sequence[Stage], *, adaptive: bool, policy: ChainPolicy, allow_space_change: bool
+    name: str,
+    stages: Sequence[Stage],
+    *,
+    adaptive: bool,
+    refuses_losses: bool,
+    policy: ChainPolicy,
+    allow_space_change: bool,
 ) -> str:
     """Give the hash of everything in a chain that could change an answer."""
     return digest(
@@ -46,6 +52,7 @@ def chain_revision(
             "name": name,
             "stages": [_stage(stage) for stage in stages],
             "adaptive": adaptive,
+            "refuses_losses": refuses_losses,
             "policy": policy,
             "allow_space_change": allow_space_change,
         }

@@ -1,4 +1,4 @@
-"""Old attempts become daily sums: reports stay exact, single attempts are gone.
+"""Old attempts become daily sums: reports stay exact, single attempts are gone, and what callers said of them.
 
 Rules: whole UTC days only; a few thousand rows a commit, so that nobody waits long for the lock; a row is summed and
 deleted in the same commit, so that it is never counted twice, whoever else prunes.
@@ -39,6 +39,9 @@ def prune_some(session: Session, before: float) -> Pruned:
     found = session.rows(
         f"SELECT id, started_at FROM attempts WHERE started_at < ? ORDER BY started_at, id LIMIT {ROWS}", (edge,)
     )
+    if len(found) < ROWS:
+        # The last of the attempts that anything was said of by then goes with this commit.
+        session.execute("DELETE FROM outcomes WHERE reported_at < ?", (edge,))
     if not found:
         return Pruned(0, True)
     last = (float(str(found[-1][1])), int(str(found[-1][0])))

@@ -128,11 +128,14 @@ class SharedAdmission(Admission):
         excluded: frozenset[str] = frozenset(),
         queue_s: float = 0.0,
         waiter: Waiter | None = None,
+        early: bool = False,
     ) -> Permit | Refusal:
         """Give leave where nobody need be asked, else a refusal whose reason is `ASK`: then `admit` asks."""
         if self.store.is_up and not self._is_free(stage, extra):
             return Refusal(ASK, "", 0.0)
-        return super().admit_nowait(stage, amounts, extra, excluded=excluded, queue_s=queue_s, waiter=waiter)
+        return super().admit_nowait(
+            stage, amounts, extra, excluded=excluded, queue_s=queue_s, waiter=waiter, early=early
+        )
 
     async def seed(self, kind: str, name: str, limits: LimitsConfig, spent_usd: Mapping[str, Decimal]) -> bool:
         """Count in budgets what was spent before anybody shared them; tell whether anything was counted.
@@ -179,10 +182,14 @@ class SharedAdmission(Admission):
         excluded: frozenset[str],
         queue_s: float,
         waiter: Waiter,
+        *,
+        early: bool,
     ) -> Permit | Refusal:
         began = time.monotonic()
         if not self.store.is_up:
-            return super().admit_nowait(stage, amounts, extra, excluded=excluded, queue_s=queue_s, waiter=waiter)
+            return super().admit_nowait(
+                stage, amounts, extra, excluded=excluded, queue_s=queue_s, waiter=waiter, early=early
+            )
         no_price = is_unpriced(stage, amounts)
         if no_price and has_money_limit(extra):
             return unpriced(stage, "tenant or task")
@@ -192,27 +199,29 @@ class SharedAdmission(Admission):
             if no_price and has_money_limit(guard.buckets):
                 refused = refused or unpriced(stage, guard.name)
                 continue
-            got = await self._reserve(guard, amounts, extra, waiter)
+            got = await self._reserve(guard, amounts, extra, waiter, early=early)
             if got is None:
                 now = time.monotonic()
-                ticket = guard.breaker.begin(now)
+                ticket = guard.breaker.begin(now, early=early)
                 if ticket is not None:
                     guard.figures.in_flight += 1
                     return guard.permit(guard, extra, amounts, queue_s + now - began, ticket, now)
                 self._give_back(guard, amounts, extra, now)
-                got = Refusal("breaker", guard.breaker.reason, guard.breaker.probe_in(now) or 1.0)
+                got = Refusal("breaker", guard.breaker.reason, guard.breaker.probe_in(now, early=early) or 1.0)
             if got.reason == ASK:  # it went away meanwhile
-                return super().admit_nowait(stage, amounts, extra, excluded=excluded, queue_s=queue_s, waiter=waiter)
+                return super().admit_nowait(
+                    stage, amounts, extra, excluded=excluded, queue_s=queue_s, waiter=waiter, early=early
+                )
             if refused is None or got.wait_s < refused.wait_s:
                 refused = got
         return refused or Refusal("limit", f"every account of {stage.provider.name} was tried", float("inf"))
 
     async def _reserve(
-        self, guard: Guard, amounts: Amounts, extra: Sequence[AnyBucket], waiter: Waiter
+        self, guard: Guard, amounts: Amounts, extra: Sequence[AnyBucket], waiter: Waiter, *, early: bool
     ) -> Refusal | None:
         """Reserve from a guard's limits and those of tenant and task; None when that is done."""
         now = time.monotonic()
-        why = guard.closed(now, waiter)
+        why = guard.closed(now, waiter, early=early)
         if why is not None:
             return why
         buckets = cast("list[SharedBucket]", [*guard.buckets, *extra])
@@ -229,7 +238,7 @@ class SharedAdmission(Admission):
                 return _refusal(guard, buckets, verdict)
         if guard.breaker.state is not BreakerState.CLOSED:
             try:
-                leave = await self.store.may_probe(guard.name)
+                leave = await self.store.may_probe(guard.name, early=early)
             except BaseException:
                 self._give_back(guard, amounts, extra, time.monotonic())
                 raise

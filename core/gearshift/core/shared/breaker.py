@@ -2,21 +2,29 @@
 
 Rules: no I/O; the store (store.py) tells and hears. Each process counts for itself and opens by its own count; the store
 counts the outcomes of all and may open it earlier. An opening is told at once, and heard by the others within the store's
-next comparison. While it is open only one process probes; the store gives it leave for that.
+next comparison. While it is open only one process probes, early or not; the store gives it leave for that.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 
 from gearshift.core.breaker import Breaker
 from gearshift.core.config.model import BreakerConfig
-from gearshift.core.failures import BreakerCount
+from gearshift.core.failures import FAILURE_RULES, BreakerCount
 from gearshift.core.words import BreakerState
 
 Said = tuple[list[str], str, float]
 """Outcomes, what has happened, and for how long it opened, seconds."""
+
+_VAIN = frozenset(
+    kind.word
+    for kind, rule in FAILURE_RULES.items()
+    if rule.breaker in (BreakerCount.AUTHENTICATION, BreakerCount.LIMITED)
+)
+"""Reasons for which nobody asks again before the time is over."""
 
 
 def _nobody() -> None:
@@ -64,6 +72,8 @@ class SharedBreaker(Breaker):
         if self.state is BreakerState.OPEN and self._open_until != until:
             self._opened_s = self._open_until - now
             self._say("f" if is_probe and count is not BreakerCount.AUTHENTICATION else "o")
+        elif is_probe and self._probe is None:
+            self._say("a")  # it began early, and changes nothing
 
     def abandon(self, ticket: int = 0) -> None:
         """Note a call that ended without saying anything about the provider's health."""
@@ -101,9 +111,11 @@ class SharedBreaker(Breaker):
             return
         if is_open:
             if self.state is BreakerState.CLOSED:
-                self._open(left_s, reason, now)
+                self._open(left_s, reason, now, heals=reason not in _VAIN)
             else:
                 self._open_until = now + left_s
+                if reason in _VAIN:
+                    self._early_at = math.inf
         elif self.state is BreakerState.OPEN:
             self.close()
 

@@ -225,6 +225,8 @@ class SharedBudget(SharedBucket):
         self.kind = "d" if period == "day" else "m"
         self.period = period
         self.epoch_offset = epoch_offset
+        self.is_counted = False
+        """Whether the store has been told what was spent before anybody shared it, as far as it has said."""
         self.owed_by_period: dict[int, int] = {}
         self._ahead = 0.0
         self._valid_until = -NEVER

@@ -67,7 +67,12 @@ class RedisConnection:
                 again = await self._send([calls[number] for number in missing])
                 for number, reply in zip(missing, again, strict=True):
                     replies[number] = reply
-        except (RedisError, OSError, TimeoutError) as error:
+        except (
+            RedisError,
+            OSError,
+            TimeoutError,
+            RuntimeError,
+        ) as error:  # the last is what uvloop says of a closed transport
             raise StoreAwayError(_told(error)) from error
         for reply in replies:
             if isinstance(reply, Exception):
@@ -91,6 +96,9 @@ class RedisConnection:
                     replies.append(await connection.read_response())
                 except ResponseError as error:
                     replies.append(error)
+            if any(isinstance(each, ResponseError) and not isinstance(each, NoScriptError) for each in replies):
+                # What refuses to serve (read-only since a failover, loading) may be somebody else behind the same name by now.
+                await connection.disconnect(nowait=True)
         except BaseException:
             # What was sent and not read would be taken for the answer to somebody else.
             await connection.disconnect(nowait=True)

@@ -202,7 +202,8 @@ BEAT = (
     + """
 -- KEYS: the processes, then two for each budget: it, and who holds how much of it ahead. ARGV: time or '', process, how
 -- long a process counts (microseconds), how long what it holds is valid; then for each budget: kind, capacity, share
--- wanted of what is left (millionths). Gives: the time, the number of processes, then for each budget what it holds.
+-- wanted of what is left (millionths). Gives: the time, the number of processes, then for each budget what it holds, and 1
+-- where what was spent before anybody shared it has been counted.
 local now, process = clock(ARGV[1]), ARGV[2]
 redis.call('ZADD', KEYS[1], num(now + tonumber(ARGV[3])), process)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', num(now))
@@ -228,6 +229,7 @@ for i = 1, (#KEYS - 1) / 2 do
   redis.call('PEXPIRE', holders, num(math.ceil(tonumber(ARGV[4]) / 1000) + 60000))
   keep_spending(key, index, ends, now, spent, others + mine)
   reply[#reply + 1] = num(mine)
+  reply[#reply + 1] = redis.call('HEXISTS', key, 'seeded')
 end
 return reply
 """
@@ -324,12 +326,12 @@ return reply
 PROBE = (
     _COMMON
     + """
--- KEYS: a breaker. ARGV: time or '', process, lease. Gives: 0 it is closed; 1 and the wait: not yet, or another process
--- probes; 2: this process may probe.
+-- KEYS: a breaker. ARGV: time or '', process, lease, and 1 where the call has nowhere else to go, so that it need not be time yet.
+-- Gives: 0 it is closed; 1 and the wait: not yet, or another process probes; 2: this process may probe.
 local now, process = clock(ARGV[1]), ARGV[2]
 local v = redis.call('HMGET', KEYS[1], 'open', 'until', 'probe', 'lease')
 if v[1] ~= '1' then return {0, '0'} end
-if tonumber(v[2]) > now then return {1, num(tonumber(v[2]) - now)} end
+if tonumber(v[2]) > now and ARGV[4] ~= '1' then return {1, num(tonumber(v[2]) - now)} end
 if v[3] and v[3] ~= process and tonumber(v[4]) > now then return {1, num(tonumber(v[4]) - now)} end
 redis.call('HSET', KEYS[1], 'probe', process, 'lease', num(now + tonumber(ARGV[3])))
 return {2, '0'}

@@ -163,6 +163,8 @@ class SharedStore:
         self.budgets_held = 0
         self.asked = 0
         """Reservations that went to the store."""
+        self.forgotten = 0
+        """How often a budget was gone that had been counted: the store was emptied, or has evicted it."""
         self._tag = "{" + redis.prefix + "}"
         self._connection = connection
         self._couriers = redis.connections
@@ -324,10 +326,15 @@ class SharedStore:
         """Reserve more for a stream that runs; `heard` is told a little later."""
         self._post(self._question(buckets, wants, "2", heard))
 
-    async def may_probe(self, name: str) -> tuple[Leave, float] | None:
-        """Ask for the one place of a breaker's probe, and how long to wait for it; None when the store is away."""
+    async def may_probe(self, name: str, *, early: bool = False) -> tuple[Leave, float] | None:
+        """Ask for the one place of a breaker's probe, and how long to wait for it; None when the store is away.
+
+        Args:
+            early: the call has nowhere else to go.
+
+        """
         key = self._key("breaker", "account", name)
-        call = (scripts.PROBE, (key,), (self._now(), self.process, self._lease_us))
+        call = (scripts.PROBE, (key,), (self._now(), self.process, self._lease_us, int(early)))
         replies = await self._run([call])
         if replies is None:
             return None
@@ -536,7 +543,9 @@ class SharedStore:
         self.processes = max(1, int(reply[1]))
         if self._clock_us is None:
             self._epoch_offset = int(reply[0]) / 1e6 - heard
-        for budget, held in zip(budgets, reply[2:], strict=False):
+        for budget, held, is_counted in zip(budgets, reply[2::2], reply[3::2], strict=False):
+            self.forgotten += budget.is_counted and not int(is_counted)
+            budget.is_counted = bool(int(is_counted))
             budget.epoch_offset = self._epoch_offset
             # Valid from before it was asked for, so that it has run out here before it has there.
             budget.holds(int(held), now + self.config.money_lease_s)

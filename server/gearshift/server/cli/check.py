@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 
 from gearshift.core.blueprint import Blueprint, Chain
 from gearshift.core.errors import RouteError
@@ -19,7 +20,8 @@ _EPILOG = """examples:
   gearshift check --json | jq .chains
 
 It reads keys from the environment, as `serve` does, calls no provider and prints no key.
-exit codes: 0 right, 1 wrong (each problem with its line and what to do)"""
+exit codes: 0 right, 1 wrong (each problem with its line and what to do), or a stage costs more than it saves in a chain that
+refuses that (on_loss: refuse)"""
 
 
 class CheckCommand:
@@ -45,25 +47,36 @@ class CheckCommand:
                 return 1
             return failed("check", error)
         blueprint = found.blueprint
+        losses = [*hopeless_cascades(blueprint), *losing_cascades(blueprint)]
+        refused = [each.told for each in losses if each.chain.refuses_losses]
+        warnings = [*blueprint.warnings, *(each.told for each in losses if not each.chain.refuses_losses)]
         if arguments.json:
-            print(json.dumps(_document(blueprint, found.source), indent=2))
-            return 0
-        print(f"{found.source}: right (revision {blueprint.revision[:12]})")
+            print(json.dumps(_document(blueprint, found.source, refused, warnings), indent=2))
+            return 1 if refused else 0
+        print(f"{found.source}: {'refused' if refused else 'right'} (revision {blueprint.revision[:12]})")
         for notice in found.notices:
             print(f"  {notice}")
         for chain in blueprint.chains.values():
-            print(f"chain {chain.name}{' (adaptive)' if chain.adaptive else ''}")
+            print(f"chain {chain.name}{_manner(chain)}")
             for line in _stages(chain):
                 print(f"  {line}")
         for task in blueprint.tasks.values():
             sensitivity = task.sensitivity.word if task.sensitivity is not None else "internal"
             print(f"task {task.id}: {task.type.word}, {sensitivity}, chain {task.chain.name}")
-        for warning in (*blueprint.warnings, *hopeless_cascades(blueprint), *losing_cascades(blueprint)):
+        for warning in warnings:
             print(f"warning: {warning}", file=sys.stderr)
-        return 0
+        for told in refused:
+            print(f"refused: {told}", file=sys.stderr)
+        return 1 if refused else 0
 
 
 COMMAND = CheckCommand()
+
+
+def _manner(chain: Chain) -> str:
+    """Say what decides besides the written order."""
+    words = [word for word, holds in (("adaptive", chain.adaptive), ("refuses losses", chain.refuses_losses)) if holds]
+    return f" ({', '.join(words)})" if words else ""
 
 
 def _stages(chain: Chain) -> list[str]:
@@ -79,9 +92,10 @@ def _stages(chain: Chain) -> list[str]:
     return lines
 
 
-def _document(blueprint: Blueprint, source: str) -> dict[str, object]:
+def _document(blueprint: Blueprint, source: str, refused: Sequence[str], warnings: Sequence[str]) -> dict[str, object]:
     return {
-        "ok": True,
+        "ok": not refused,
+        "problems": [*refused],
         "source": source,
         "revision": blueprint.revision,
         "chains": {
@@ -101,5 +115,5 @@ def _document(blueprint: Blueprint, source: str) -> dict[str, object]:
         },
         "tasks": {task.id: {"type": task.type.word, "chain": task.chain.name} for task in blueprint.tasks.values()},
         "max_cost_usd": money(blueprint.config.defaults.max_cost_usd),
-        "warnings": [*blueprint.warnings, *hopeless_cascades(blueprint), *losing_cascades(blueprint)],
+        "warnings": [*warnings],
     }

@@ -27,7 +27,8 @@ _EPILOG = """examples:
   gearshift models pull ollama llama3.1:8b          with progress
   gearshift models check                            are the configured models still there?
 
-Anthropic and Ollama are asked by their official SDKs (pip install 'gearshift[anthropic,ollama]').
+Anthropic and Ollama are asked by their official SDKs (pip install 'gearshift[anthropic,ollama]'). Other providers cannot be
+asked: for them `list` and `describe` tell what the catalogue and the configuration know, and `check` says unchecked.
 exit codes: 0 done, 1 failed or (check) a model cannot be used"""
 
 
@@ -40,7 +41,9 @@ class ModelsCommand:
     def configure(self, parser: argparse.ArgumentParser) -> None:
         """Add the arguments."""
         actions = parser.add_subparsers(dest="action", required=True, metavar="list|describe|count|pull|check")
-        listing = actions.add_parser("list", help="what providers offer")
+        listing = actions.add_parser(
+            "list", help="what providers offer; of those that cannot be asked, what chains use"
+        )
         listing.add_argument("provider", nargs="?", default="", help="only this provider of the configuration")
         describe = actions.add_parser("describe", help="one model")
         count = actions.add_parser("count", help="tokens of a text, by the provider's own count")
@@ -136,7 +139,7 @@ def _print_rows(rows: Sequence[dict[str, object]], arguments: argparse.Namespace
         print(json.dumps(list(rows), indent=2, default=str))
         return
     if not rows:
-        print("nothing: no configured provider can be asked (Anthropic and Ollama can)", file=sys.stderr)
+        print("nothing: no provider is configured", file=sys.stderr)
         return
     names = list(rows[0])
     cells = [names, *([_shown(row[name]) for name in names] for row in rows)]

@@ -2,7 +2,7 @@
 
 Rules: functions that give plain data; parsing arguments and printing are elsewhere. The SDKs are imported inside the
 functions that need them, so that no other command, and never the service, loads them. Only `anthropic` and `ollama`
-providers can be asked; an account's first key speaks for its provider.
+providers can be asked; an account's first key speaks for its provider. Of others, what Gearshift itself knows is given.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class ListedModel:
         model: the name that goes on the wire.
         retires_on: an ISO date; empty when none is set.
         configured: whether a chain uses it.
+        source: who says so: the `provider`, or the `catalogue` and configuration where it cannot be asked.
     """
 
     provider: str
@@ -49,6 +50,7 @@ class ListedModel:
     features: tuple[str, ...] = ()
     size_bytes: int = 0
     configured: bool = False
+    source: str = "provider"
     details: Mapping[str, str]
 
 
@@ -74,19 +76,18 @@ class CheckedModel:
 
 
 async def list_models(blueprint: Blueprint, provider: str = "") -> list[ListedModel]:
-    """List the models of one provider, or of every provider that can be asked.
+    """List the models of one provider, or of all; of one that cannot be asked, those that chains use.
 
     Raises:
-        ConfigError: the provider is not configured or cannot be asked, or its package is not installed.
+        ConfigError: the provider is not configured, or its package is not installed.
         ProviderFailure: a provider refused or could not be reached.
     """
-    specs = (
-        [_spec(blueprint, provider)]
-        if provider
-        else [spec for spec in blueprint.providers.values() if spec.kind in KINDS]
-    )
+    specs = [_named(blueprint, provider)] if provider else list(blueprint.providers.values())
     listed: list[ListedModel] = []
     for spec in specs:
+        if spec.kind not in KINDS:
+            listed += _catalogued(blueprint, spec)
+            continue
         configured = _configured(blueprint, spec)
         for found in await _list(spec):
             used = any(_is_same(spec.kind, found.id, wire_id) for wire_id in configured)
@@ -103,8 +104,10 @@ async def describe(blueprint: Blueprint, provider: str, model: str) -> ListedMod
     Raises:
         ConfigError, ProviderFailure: as above; MODEL_NOT_FOUND when the provider does not have it.
     """
-    spec = _spec(blueprint, provider)
+    spec = _named(blueprint, provider)
     wire_id = _wire_id(blueprint, spec, model)
+    if spec.kind not in KINDS:
+        return _known(blueprint, spec, wire_id)
     found = await _sdk(spec).describe_model(_account(spec), wire_id)
     used = any(_is_same(spec.kind, wire_id, each) for each in _configured(blueprint, spec))
     return _listed(spec, found, configured=used)
@@ -171,7 +174,7 @@ async def _checked(spec: ProviderSpec, wire_id: str, found: list[ProviderModel],
     if model is None and spec.kind == "anthropic":
         model = await _alias(spec, wire_id)
     if model is None:
-        todo = f": run `gearshift models pull {wire_id}`" if spec.kind == "ollama" else ""
+        todo = f": run `gearshift models pull {spec.name} {wire_id}`" if spec.kind == "ollama" else ""
         return replace(finding, finding="missing", detail=f"the provider does not have this model{todo}")
     if model.lifecycle == "retired":
         return replace(finding, finding="retired", detail="the provider has retired this model: choose another")
@@ -215,11 +218,44 @@ def _listed(spec: ProviderSpec, found: ProviderModel, *, configured: bool) -> Li
     )
 
 
-def _spec(blueprint: Blueprint, provider: str) -> ProviderSpec:
+def _catalogued(blueprint: Blueprint, spec: ProviderSpec) -> list[ListedModel]:
+    """Give what is known here of the models that chains use, in order of name."""
+    used = {model.wire_id: model for model in _models(blueprint, spec)}
+    return [
+        ListedModel(
+            provider=spec.name,
+            model=wire_id,
+            name=model.id,
+            context_tokens=model.context_tokens,
+            max_output_tokens=model.max_output_tokens,
+            features=tuple(sorted(each.value for each in model.features)),
+            configured=True,
+            source="catalogue",
+            details={},
+        )
+        for wire_id, model in sorted(used.items())
+    ]
+
+
+def _known(blueprint: Blueprint, spec: ProviderSpec, wire_id: str) -> ListedModel:
+    known = _catalogued(blueprint, spec)
+    for each in known:
+        if each.model == wire_id:
+            return each
+    names = ", ".join(each.model for each in known) or "none"
+    raise ConfigError([f"provider {spec.name}: no chain uses {wire_id}; used are: {names}"])
+
+
+def _named(blueprint: Blueprint, provider: str) -> ProviderSpec:
     spec = blueprint.providers.get(provider)
     if spec is None:
         known = ", ".join(sorted(blueprint.providers)) or "none"
         raise ConfigError([f"provider {provider}: not configured; configured are: {known}"])
+    return spec
+
+
+def _spec(blueprint: Blueprint, provider: str) -> ProviderSpec:
+    spec = _named(blueprint, provider)
     if spec.kind not in KINDS:
         raise ConfigError([f"provider {provider}: a provider of kind {spec.kind} cannot be asked about its models"])
     return spec

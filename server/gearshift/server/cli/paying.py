@@ -1,31 +1,36 @@
 """Cascades that do not pay, by what the ledger has measured, and those that cannot, by their prices.
 
-Rules: reads, never writes or migrates; what cannot be read gives no warning. A stage pays while a try costs less than what its accepted answers
-save of the stage after it; stages with fewer than `LEAST` answers are not judged.
+Rules: reads, never writes or migrates; what cannot be read gives no warning. What is a loss is decided in the core.
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Final
+from itertools import pairwise
 
-from gearshift.core.blueprint import Blueprint
-from gearshift.core.cascade import hopeless_stages
-from gearshift.core.confidence.tuning import pays
+from gearshift.core.blueprint import Blueprint, Chain
+from gearshift.core.cascade import Record, hopeless_stages
 from gearshift.core.errors import LedgerError
 from gearshift.core.ledger.opening import configured_store
 from gearshift.core.ledger.report import CostQuery, CostRow, read_report
 from gearshift.core.words import CostGroup
 
-LEAST: Final = 50
-LEAST_AFTER: Final = 10
 _GROUPS = (CostGroup.CHAIN, CostGroup.TASK_TYPE, CostGroup.POSITION, CostGroup.MODEL)
 
 
-def losing_cascades(blueprint: Blueprint) -> list[str]:
-    """Say which stages cost more than they save, a sentence each."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """A stage that costs more than it saves; `told` is a sentence."""
+
+    chain: Chain
+    told: str
+
+
+def losing_cascades(blueprint: Blueprint) -> list[Loss]:
+    """Say which stages have cost more than they saved."""
     from gearshift.server.app import ledger_path
 
     config = blueprint.config.ledger
@@ -40,30 +45,40 @@ def losing_cascades(blueprint: Blueprint) -> list[str]:
     found: dict[tuple[str, str, int, str], CostRow] = {
         (row.keys[0], row.keys[1], int(row.keys[2]), row.keys[3]): row for row in rows
     }
-    told: list[str] = []
+    told: list[Loss] = []
     kinds = sorted({(chain, kind) for chain, kind, _, _ in found})
     for name, kind in kinds:
         chain = blueprint.chains.get(name)
         if chain is None:
             continue
-        for stage, after in zip(chain.stages, chain.stages[1:], strict=False):
-            here, there = (
+        for stage, after in pairwise(chain.stages):
+            if after.ref.capability <= stage.ref.capability:
+                continue  # poor answers do not go there
+            here, behind = (
                 found.get((name, kind, each.ref.position, f"{each.ref.provider}/{each.ref.model}"))
                 for each in (stage, after)
             )
-            if here is not None and there is not None and (sentence := _judged(here, there)):
+            if here is not None and behind is not None and (why := _record(here).loses(_record(behind))):
+                remedy = "" if chain.is_weighed else ", or set `on_loss: refuse`"
                 told.append(
-                    f"chain `{name}`, {kind}: stage {stage.ref.position} ({stage.ref.model}) does not pay: {sentence} "
-                    f"by {after.ref.model}; leave it out, or set `order: adaptive`"
+                    Loss(
+                        chain=chain,
+                        told=f"chain `{name}`, {kind}: stage {stage.ref.position} ({stage.ref.model}) does not pay: {why} by "
+                        f"{after.ref.model}; leave it out{remedy}",
+                    )
                 )
     return told
 
 
-def hopeless_cascades(blueprint: Blueprint) -> list[str]:
-    """Say which stages can save nothing by their prices alone, a sentence each."""
+def hopeless_cascades(blueprint: Blueprint) -> list[Loss]:
+    """Say which stages can save nothing by their prices alone."""
     now = datetime.now(UTC)
     return [
-        f"chain `{chain.name}`: stage {stage.ref.position} ({stage.ref.model}) {told[stage.ref.position]}; put that first, or leave this out"
+        Loss(
+            chain=chain,
+            told=f"chain `{chain.name}`: stage {stage.ref.position} ({stage.ref.model}) {told[stage.ref.position]}; put that first, "
+            "or leave this out",
+        )
         for chain in blueprint.chains.values()
         if (told := hopeless_stages(chain, now))
         for stage in chain.stages
@@ -71,20 +86,11 @@ def hopeless_cascades(blueprint: Blueprint) -> list[str]:
     ]
 
 
-def _judged(here: CostRow, there: CostRow) -> str:
-    if _answers(here) < LEAST or _answers(there) < LEAST_AFTER or not there.accepted:
-        return ""
-    cost, rest = _each(here, here.attempts), _each(there, there.accepted)
-    accepted = here.accepted / _answers(here)
-    if cost is None or rest is None or pays(cost, accepted, rest):
-        return ""
-    return f"a try costs {cost:.2g} USD, {accepted:.0%} of its answers are accepted, and each saves {rest:.2g} USD"
-
-
-def _answers(row: CostRow) -> int:
-    return row.accepted + row.poor + row.stopped + row.failed
-
-
-def _each(row: CostRow, count: int) -> float | None:
-    """Give the mean cost; None where it is not known of all."""
-    return None if row.unpriced or not count else float(row.cost_usd / Decimal(count))
+def _record(row: CostRow) -> Record:
+    """Give what became of a stage's tries; the mean cost is None where it is not known of all."""
+    is_known = row.attempts and not row.unpriced
+    return Record(
+        cost=float(row.cost_usd / Decimal(row.attempts)) if is_known else None,
+        accepted=row.accepted,
+        tried=row.accepted + row.poor + row.stopped + row.failed,
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import signal
 import sys
 import tempfile
@@ -320,24 +321,28 @@ def _need_matplotlib() -> None:
 
 
 def _above(text: str) -> float:
-    found = float(text)
-    if not 0 < found <= 1e6:
-        raise argparse.ArgumentTypeError(f"{text} is out of range")
+    if not 0 < (found := _number(text)) <= 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0, such as 10")
     return found
 
 
 def _whole(text: str) -> int:
-    found = int(text)
-    if found < 1:
-        raise argparse.ArgumentTypeError(f"{text} is out of range")
-    return found
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
 
 
 def _share(text: str) -> float:
-    found = float(text)
-    if not 0 <= found <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a share such as 0.02")
+    if not 0 <= (found := _number(text)) <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share such as 0.02")
     return found
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _outage(text: str) -> tuple[str, float, float]:

@@ -15,7 +15,6 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -181,13 +180,16 @@ async def _serve(found: Configured) -> None:
             async with running_app(found.blueprint, read=found.read, progress=progress_on(write)) as app:
                 told.app = app
                 _tell(found, app.port, app.http_port)
-                if (file := _watched(found)) is not None:
-                    tasks.start_soon(watch_file, file, partial(_reload, app))
-                # What is alive now stays: the collector need not look at it again.
-                gc.collect()
-                gc.freeze()
-                await told.stop.wait()
-                write("stopping: calls that run may finish\n")
+                async with anyio.create_task_group() as reloads:
+                    reloads.start_soon(_reload_when_asked, app, told)
+                    if (file := _watched(found)) is not None:
+                        reloads.start_soon(watch_file, file, told.reload)
+                    # What is alive now stays: the collector need not look at it again.
+                    gc.collect()
+                    gc.freeze()
+                    await told.stop.wait()
+                    write("stopping: calls that run may finish\n")
+                    reloads.cancel_scope.cancel()
             tasks.cancel_scope.cancel()
 
 
@@ -247,6 +249,12 @@ class _Told:
     def __init__(self) -> None:
         self.app: App | None = None
         self.stop = anyio.Event()
+        self.again = anyio.Event()
+        """Set when the configuration is to be read again."""
+
+    async def reload(self) -> None:
+        """Have the configuration read again."""
+        self.again.set()
 
 
 async def _heed(signals: AsyncIterator[signal.Signals], told: _Told, whole: anyio.CancelScope) -> None:
@@ -254,8 +262,7 @@ async def _heed(signals: AsyncIterator[signal.Signals], told: _Told, whole: anyi
     async for number in signals:
         app = told.app
         if number == signal.SIGHUP:
-            if app is not None:
-                await _reload(app)
+            told.again.set()
         elif app is None:
             sys.stderr.write("stopped before it served\n")
             whole.cancel()
@@ -288,6 +295,14 @@ def _tell(found: Configured, port: int, http_port: int) -> None:
     for warning in found.blueprint.warnings:
         sys.stderr.write(f"warning: {warning}\n")
     sys.stderr.flush()
+
+
+async def _reload_when_asked(app: App, told: _Told) -> None:
+    """Read the configuration again when that is asked for; once for all who ask while it is read."""
+    while True:
+        await told.again.wait()
+        told.again = anyio.Event()
+        await _reload(app)
 
 
 async def _reload(app: App) -> None:

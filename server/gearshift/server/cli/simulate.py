@@ -92,10 +92,9 @@ def fault_list() -> str:
 
 def _port(text: str) -> int:
     """Read a port, 0 to 65535."""
-    number = int(text)
-    if not 0 <= number <= _LAST_PORT:
-        raise ValueError(text)
-    return number
+    if not text.isdecimal() or int(text) > _LAST_PORT:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to {_LAST_PORT}, not {text!r}")
+    return int(text)
 
 
 async def _simulate(plan: Plan, arguments: argparse.Namespace) -> None:

@@ -51,7 +51,7 @@ class TuneCommand:
         parser.add_argument("outcomes", nargs="?", metavar="OUTCOMES", help="JSON lines; - reads standard input")
         parser.add_argument("--target", type=_share, default=0.98, help="of the strongest stage's quality (0.98)")
         parser.add_argument(
-            "--caution", type=float, default=1.0, metavar="SE", help="standard errors to clear the target by (1)"
+            "--caution", type=_errors, default=1.0, metavar="SE", help="standard errors to clear the target by (1)"
         )
         parser.add_argument("--ledger", action="store_true", help="take what callers reported to the ledger")
         parser.add_argument(
@@ -99,10 +99,15 @@ COMMAND = TuneCommand()
 
 
 def _of_file(name: str) -> Mapping[str, Recording]:
-    if name == "-":
-        return read_recordings(sys.stdin)
-    with open(name, encoding="utf-8") as file:
-        return read_recordings(file)
+    try:
+        if name == "-":
+            return read_recordings(sys.stdin)
+        with open(name, encoding="utf-8-sig") as file:
+            return read_recordings(file)
+    except UnicodeDecodeError as error:
+        raise CannotReadError(f"{name}: is no UTF-8 text") from error
+    except CannotReadError as error:
+        raise CannotReadError(f"{name}: {error}") from error
 
 
 def _of_ledger(arguments: argparse.Namespace) -> Mapping[str, Recording]:
@@ -130,7 +135,10 @@ def _recordings(judged: Sequence[JudgedAttempt]) -> Mapping[str, Recording]:
     found: dict[str, Recording] = {}
     for (chain, kind), stages in groups.items():
         first, last = min(stages), max(stages)
+        name = kind if chain == kind else f"{chain}/{kind}"
         if first == last:
+            told = f"outcomes were reported of stage {first} alone ({stages[first][0].model}): there is nothing to compare it with"
+            print(f"gearshift tune: {name}: {told}", file=sys.stderr)
             continue
         right = sum(each.right for each in stages[last]) / len(stages[last])
         paid = [float(each.cost_usd) for each in stages[last] if each.cost_usd is not None]
@@ -148,31 +156,51 @@ def _recordings(judged: Sequence[JudgedAttempt]) -> Mapping[str, Recording]:
             f"the last stage's quality is the mean of {len(stages[last])} reported answers, and no outcome below the threshold "
             "in force is seen: this raises a threshold better than it lowers one"
         )
-        found[kind if chain == kind else f"{chain}/{kind}"] = Recording(
+        found[name] = Recording(
             task_type=kind, chain=chain, models=(stages[first][0].model, stages[last][0].model), cases=cases, note=note
         )
     return found
 
 
 def _fragment(tuned: Mapping[str, tuple[Recording, Tuning]]) -> str:
+    """Give what to paste: a policy for each chain, which has one threshold for all task types that it serves."""
+    by_chain: dict[str, list[str]] = {}
+    for name, (recording, _) in tuned.items():
+        by_chain.setdefault(recording.chain or recording.task_type, []).append(name)
     lines = ["chains:"]
-    for recording, found in tuned.values():
-        chain = recording.chain or recording.task_type
-        threshold = found.chosen.threshold
-        lines.append(f"  {chain}:  # {found.chosen.quality:.1%} right at {_money(found.chosen.cost)} a call")
-        if threshold is None:
-            stage = found.fixed_stage or 0
-            model = recording.models[stage] or f"stage {stage + 1}"
-            lines.append(f"    # no cascade: {found.refused}; leave {model} as the only stage")
-            if stage == len(recording.models) - 1:
-                lines.append("    policy: {}")
-            else:
-                lines.append("    policy: {min_confidence: 0, escalation_threshold: 0}")
-            continue
-        value = f"{min(1.0, threshold):.3f}"
-        how = "confidence: answer, " if recording.is_measured else ""
-        lines.append(f"    policy: {{{how}min_confidence: {value}, escalation_threshold: {value}}}")
+    for chain, names in by_chain.items():
+        lines.append(f"  {chain}:")
+        if len(names) > 1:
+            lines.append(
+                "    # it serves several task types: the highest threshold stands; a declared task's `policy` may hold its own"
+            )
+        for name in names:
+            lines.append(f"    # {name}: {_decided(*tuned[name])}")
+        lines.append(f"    policy: {{{', '.join(_policy([tuned[name] for name in names]))}}}")
     return "\n".join(lines) + "\n"
+
+
+def _decided(recording: Recording, found: Tuning) -> str:
+    share = f"{found.chosen.quality:.1%} right at {_money(found.chosen.cost)} a call"
+    if found.chosen.threshold is not None:
+        return f"threshold {_threshold(found.chosen.threshold)}, {share}"
+    stage = found.fixed_stage or 0
+    return f"no cascade: {found.refused}; leave {recording.models[stage] or f'stage {stage + 1}'} as the only stage, {share}"
+
+
+def _policy(tuned: Sequence[tuple[Recording, Tuning]]) -> list[str]:
+    thresholds = [found.chosen.threshold for _, found in tuned if found.chosen.threshold is not None]
+    if thresholds:
+        value = _threshold(max(thresholds))
+        how = ["confidence: answer"] if any(recording.is_measured for recording, _ in tuned) else []
+        return [*how, f"min_confidence: {value}", f"escalation_threshold: {value}"]
+    if all(found.fixed_stage != len(recording.models) - 1 for recording, found in tuned):
+        return ["min_confidence: 0", "escalation_threshold: 0"]  # whatever the chosen stage says is believed
+    return []
+
+
+def _threshold(value: float) -> str:
+    return f"{min(1.0, value):.4f}"
 
 
 def _table(name: str, recording: Recording, found: Tuning) -> str:
@@ -262,9 +290,19 @@ def _write(
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "matplotlib":
             raise
-        print("gearshift tune: no curve.png: pip install 'gearshift[plots]'", file=sys.stderr)
+        print("gearshift tune: no curve.png: pip install 'gearshift[plot]'", file=sys.stderr)
         return
     plot(folder / "curve.png", {name: found for name, (_, found) in tuned.items()})
+
+
+def _errors(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= 10:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of standard errors, 0 to 10")
+    return found
 
 
 def _share(text: str) -> float:

@@ -12,7 +12,7 @@ import gzip
 import io
 import math
 import zlib
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from decimal import Decimal
@@ -124,7 +124,7 @@ def read_calls(path: Path, task: str = "generate") -> list[Call]:
                 return _sorted(path, _of_lines(path, head, text, task))
             names = [name.strip() for name in next(csv.reader([head]), list[str]())]
             if all(name in names for name in EXPORT_FIELDS):
-                return _sorted(path, _of_export(path, csv.DictReader(text, names)))
+                return _sorted(path, _of_export(path, names, text))
         except UnicodeDecodeError as error:
             raise TraceError(f"{path}: is no UTF-8 text ({error.reason})") from error
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -208,44 +208,67 @@ def _call(path: Path, number: int, line: _Line, at: float, task: str) -> Call:
     )
 
 
-def _of_export(path: Path, rows: Iterable[Mapping[str, str | None]]) -> Iterator[Call]:
+class _Attempt(Struct, frozen=True, kw_only=True):
+    """What is read of a row of an exported ledger."""
+
+    started_at: float
+    task: str
+    type: str
+    model: str
+    answered: bool
+    served: bool
+    recorded: Recorded
+
+
+def _of_export(path: Path, names: Sequence[str], rows: Iterable[str]) -> Iterator[Call]:
     """Give a call for each request of a ledger; each model's answer has the length and the time of its last attempt."""
-    requests: dict[str, list[Mapping[str, str | None]]] = {}
-    for number, row in enumerate(rows, 2):
-        if not row["request_id"]:
-            raise TraceError(f"{path}:{number}: has no request_id")
-        requests.setdefault(row["request_id"], []).append(row)
-    for request, attempts in requests.items():
-        try:
-            yield _exported(attempts)
-        except (TypeError, ValueError) as error:
-            raise TraceError(f"{path}: request {request}: {error}") from error
+    requests: dict[str, list[_Attempt]] = {}
+    reader = csv.DictReader(rows, names)
+    try:
+        for row in reader:
+            if not row["request_id"]:
+                raise ValueError("has no request_id")
+            requests.setdefault(row["request_id"], []).append(_attempt(row))
+    except UnicodeDecodeError:
+        raise
+    except (csv.Error, TypeError, ValueError) as error:
+        raise TraceError(f"{path}:{reader.line_num + 1}: {error}") from error
+    for attempts in requests.values():
+        yield _exported(attempts)
 
 
-def _exported(attempts: list[Mapping[str, str | None]]) -> Call:
-    first = attempts[0]
-    answers: dict[str, Recorded] = {}
-    for row in attempts:
-        if row["outcome"] in ("accepted", "poor"):
-            answers[f"{row['provider']}/{row['model']}"] = Recorded(
-                input_tokens=_whole(row["input_tokens"]),
-                output_tokens=_whole(row["output_tokens"]),
-                first_token_ms=_ms(row["first_token_ms"]),
-                latency_ms=_ms(row["total_ms"]),
-            )
-    measured = next((row for row in attempts if row["served"] == "true"), max(attempts, key=_output))
-    return Call(
-        at=min(datetime.fromisoformat(row["started_at"] or "").timestamp() for row in attempts),
-        task=first["task_id"] or "unnamed",
-        type=first["task_type"] or "",
-        input_tokens=_whole(measured["input_tokens"]) or 0,
-        output_tokens=_whole(measured["output_tokens"]) or None,
-        answers=answers,
+def _attempt(row: Mapping[str, str | None]) -> _Attempt:
+    return _Attempt(
+        started_at=datetime.fromisoformat(row["started_at"] or "").timestamp(),
+        task=row["task_id"] or "unnamed",
+        type=row["task_type"] or "",
+        model=f"{row['provider']}/{row['model']}",
+        answered=row["outcome"] in ("accepted", "poor"),
+        served=row["served"] == "true",
+        recorded=Recorded(
+            input_tokens=_whole(row["input_tokens"]),
+            output_tokens=_whole(row["output_tokens"]),
+            first_token_ms=_ms(row["first_token_ms"]),
+            latency_ms=_ms(row["total_ms"]),
+        ),
     )
 
 
-def _output(row: Mapping[str, str | None]) -> int:
-    return _whole(row["output_tokens"]) or 0
+def _exported(attempts: Sequence[_Attempt]) -> Call:
+    first = attempts[0]
+    measured = next((each for each in attempts if each.served), max(attempts, key=_output)).recorded
+    return Call(
+        at=min(each.started_at for each in attempts),
+        task=first.task,
+        type=first.type,
+        input_tokens=measured.input_tokens or 0,
+        output_tokens=measured.output_tokens or None,
+        answers={each.model: each.recorded for each in attempts if each.answered},
+    )
+
+
+def _output(attempt: _Attempt) -> int:
+    return attempt.recorded.output_tokens or 0
 
 
 def _whole(text: str | None) -> int | None:

@@ -241,7 +241,7 @@ class Simulator:
             case "GET", [""]:
                 return 200, {"simulator": self._plan.seed, "providers": dict(self.base_urls)}
             case "GET", ["account"]:
-                return 200, self.account.document()
+                return 200, {"playing": self._books.playing, **self.account.document()}
             case "POST", ["account", "reset"]:
                 self.account.reset()
                 return 200, self.account.document()

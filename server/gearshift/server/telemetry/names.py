@@ -1,9 +1,11 @@
 """Names of OpenTelemetry's conventions for generative AI, and our own.
 
-Rules: the one table; names move while the conventions are in development, and are changed here alone.
+Rules: the one table; names move while the conventions are in development, and are changed here alone. A test holds it
+against the packages that are installed.
 
 Source: open-telemetry/semantic-conventions-genai (status Development, read in November 2026), whose
-`gen_ai.client.inference.*` replaced `gen_ai.client.operation.*`, and `gen_ai.provider.name` `gen_ai.system`.
+`gen_ai.client.inference.*` and `gen_ai.client.embeddings.*` replaced `gen_ai.client.operation.*`, and
+`gen_ai.provider.name` `gen_ai.system`; for calls of our own, open-telemetry/semantic-conventions 1.44 (`rpc.*`).
 """
 
 from __future__ import annotations
@@ -11,8 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
-
-from gearshift.core.blueprint import Blueprint
 
 # Attributes of spans and metrics.
 OPERATION: Final = "gen_ai.operation.name"
@@ -30,14 +30,23 @@ REASONING_TOKENS: Final = "gen_ai.usage.reasoning.output_tokens"
 ERROR_TYPE: Final = "error.type"
 SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
-RPC_SYSTEM: Final = "rpc.system"
+RPC_SYSTEM: Final = "rpc.system.name"
 RPC_METHOD: Final = "rpc.method"
+RPC_STATUS: Final = "rpc.response.status_code"
+
+# Attributes of the process.
+SERVICE_NAME: Final = "service.name"
+SERVICE_VERSION: Final = "service.version"
+SERVICE_INSTANCE: Final = "service.instance.id"
 
 # Values of gen_ai.operation.name.
 CHAT: Final = "chat"
 EMBEDDINGS: Final = "embeddings"
 
-# Metrics.
+FAILED: Final = "error"
+"""The finish reason of an answer that ended otherwise than by its model."""
+
+# Metrics of answers.
 DURATION: Final = "gen_ai.client.inference.duration"
 TIME_TO_FIRST_CHUNK: Final = "gen_ai.client.inference.time_to_first_chunk"
 OPERATION_INPUT_TOKENS: Final = "gen_ai.client.inference.operation.input_tokens"
@@ -52,6 +61,10 @@ USED: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """Counters, by the part of the usage that they count."""
+
+# Metrics of vectors.
+EMBEDDINGS_DURATION: Final = "gen_ai.client.embeddings.duration"
+EMBEDDINGS_INPUT_TOKENS: Final = "gen_ai.client.embeddings.operation.input_tokens"
 
 SECONDS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 """Bounds of the conventions' histograms of time, seconds."""
@@ -89,12 +102,6 @@ _PROVIDERS: Final = {
     "voyage": "voyageai",
 }
 """The conventions' values, by kind or dialect; those that have none there go by their own name."""
-
-
-def provider_name(blueprint: Blueprint, name: str) -> str:
-    """Give the value of `gen_ai.provider.name` for a provider of a configuration."""
-    spec = blueprint.providers.get(name)
-    return provider_value(spec.kind, spec.dialect) if spec is not None else name
 
 
 def provider_value(kind: str, dialect: str) -> str:

@@ -8,16 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
 
 from gearshift.core.answer import AttemptRecord, Completion
 from gearshift.core.observer import CallContext
 from gearshift.core.tracing import Trace
-from gearshift.core.words import AttemptOutcome, Outcome, TaskType, WordEnum
+from gearshift.core.words import AttemptOutcome, FinishReason, Outcome, TaskType
+from gearshift.server.status import CODES
 from gearshift.server.telemetry import names
+from gearshift.server.telemetry.upstreams import Upstream
 
 Value = str | int | float | bool | tuple[str, ...]
 
-_SERVICE = "gearshift.v1.RouterService"
+_SERVICE: Final = "gearshift.v1.RouterService"
+_STATUSES: Final[Mapping[str, str]] = MappingProxyType(
+    {"": "OK", "CANCELLED": "CANCELLED"} | {error.reason: code.name for error, code in CODES.items()}
+)
+"""The status that a call ended with, by the reason that observers hear."""
+_FAULTS: Final = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE"})
+"""Those that are the server's fault, by the conventions for gRPC; after others its span is no error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +59,12 @@ class Span:
 
 
 def spans_of(
-    context: CallContext, trace: Trace, completion: Completion, error: str, now_s: float, provider: Callable[[str], str]
+    context: CallContext,
+    trace: Trace,
+    completion: Completion,
+    error: str,
+    now_s: float,
+    upstream: Callable[[AttemptRecord], Upstream],
 ) -> list[Span]:
     """Give a call's spans, its own first.
 
@@ -57,13 +72,15 @@ def spans_of(
         context / completion / error: as the observer heard them.
         trace: the call's place in a trace.
         now_s: seconds since the epoch.
-        provider: gives the conventions' name of a provider by its name in the configuration.
+        upstream: gives who made an attempt.
     """
     ended = int(now_s * 1e9)
     resolution = context.resolution
     embeds = resolution.type is TaskType.EMBED
     method = "Embed" if embeds else "StreamRoute" if context.stream else "Route"
     served = completion.served_by
+    status = _STATUSES.get(error, "UNKNOWN")
+    is_fault = status in _FAULTS or (not error and completion.outcome is Outcome.FAILED)
     own = Span(
         name=f"{_SERVICE}/{method}",
         trace_id=int(trace.trace_id, 16),
@@ -78,6 +95,7 @@ def spans_of(
             {
                 names.RPC_SYSTEM: "grpc",
                 names.RPC_METHOD: f"{_SERVICE}/{method}",
+                names.RPC_STATUS: status,
                 names.REQUEST_ID: context.request_id,
                 names.TENANT: resolution.tenant,
                 names.TASK: resolution.task_id,
@@ -95,13 +113,12 @@ def spans_of(
                 names.ERROR_TYPE: error.lower() or None,
             }
         ),
-        error=error.lower() or (completion.outcome.word if completion.outcome is Outcome.FAILED else ""),
+        error=(error.lower() or completion.outcome.word) if is_fault else "",
     )
-    operation = names.EMBEDDINGS if embeds else names.CHAT
-    finish = completion.finish_reason
     spans = [own]
     for attempt in completion.attempts:
-        spans.append(_attempt(context, trace, attempt, own, operation, provider, finish if attempt.served else None))
+        finish = completion.finish_reason if attempt.served else None
+        spans.append(_attempt(context, trace, attempt, own, upstream(attempt), finish, embeds=embeds))
     return spans
 
 
@@ -110,19 +127,19 @@ def _attempt(
     trace: Trace,
     attempt: AttemptRecord,
     own: Span,
-    operation: str,
-    provider: Callable[[str], str],
-    finish: WordEnum | None,
+    upstream: Upstream,
+    finish: FinishReason | None,
+    *,
+    embeds: bool,
 ) -> Span:
+    operation = names.EMBEDDINGS if embeds else names.CHAT
     began = int(attempt.started_at * 1e9)
     ended = began + int(attempt.total_ms * 1e6)
-    usage, stage = attempt.usage, attempt.stage
-    failed = attempt.failure.word if attempt.failure is not None else ""
-    if not failed and attempt.outcome is AttemptOutcome.CANCELLED:
-        failed = attempt.outcome.word
+    usage, stage, failed = attempt.usage, attempt.stage, error_of(attempt)
     first = attempt.first_token_ms
+    ended_as = finish.word if finish is not None else names.FAILED if failed and not embeds else ""
     return Span(
-        name=f"{operation} {stage.model}",
+        name=f"{operation} {upstream.model}",
         trace_id=own.trace_id,
         span_id=trace.span_id(attempt.number),
         parent_id=own.span_id,
@@ -134,14 +151,16 @@ def _attempt(
         attributes=_told(
             {
                 names.OPERATION: operation,
-                names.PROVIDER: provider(stage.provider),
-                names.REQUEST_MODEL: stage.model,
-                names.RESPONSE_MODEL: stage.model,
-                names.REQUEST_STREAM: context.stream,
-                names.FINISH_REASONS: (finish.word,) if finish is not None else None,
+                names.PROVIDER: upstream.provider,
+                names.REQUEST_MODEL: upstream.model,
+                names.RESPONSE_MODEL: upstream.model,
+                names.REQUEST_STREAM: context.stream or None,
+                names.SERVER_ADDRESS: upstream.address or None,
+                names.SERVER_PORT: upstream.port or None,
+                names.FINISH_REASONS: (ended_as,) if ended_as else None,
                 names.FIRST_CHUNK: first / 1000 if first is not None and context.stream else None,
                 names.INPUT_TOKENS: usage.input_tokens,
-                names.OUTPUT_TOKENS: usage.output_tokens,
+                names.OUTPUT_TOKENS: None if embeds else usage.output_tokens,
                 names.CACHE_READ_TOKENS: usage.cache_read_tokens or None,
                 names.CACHE_WRITE_TOKENS: usage.cache_write_tokens or None,
                 names.REASONING_TOKENS: usage.reasoning_tokens or None,
@@ -172,6 +191,13 @@ def _attempt(
         ),
         error=failed,
     )
+
+
+def error_of(attempt: AttemptRecord) -> str:
+    """Give what an attempt failed by, one word; empty when it did not."""
+    if attempt.failure is not None:
+        return attempt.failure.word
+    return attempt.outcome.word if attempt.outcome is AttemptOutcome.CANCELLED else ""
 
 
 def _told(attributes: Mapping[str, Value | None]) -> dict[str, Value]:

@@ -2,14 +2,13 @@
 
 Rules: bytes in and out, no message is decoded here. A call ends with trailers in the body and HTTP status 200, whatever
 becomes of it; other HTTP statuses say that it was no gRPC-Web call. A browser that leaves cancels its call at once (aiohttp
-cancels the handler). What a browser does not read stops the call, with little more than `_UNSENT` bytes of it under way.
+cancels the handler). What a browser does not read stops the call, with few bytes of it under way.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import socket
 from collections.abc import Iterable
 from typing import Final
 
@@ -20,6 +19,7 @@ from aiohttp import web
 from gearshift.core.errors import invalid
 from gearshift.server.status import DEADLINE
 from gearshift.server.web.calling import Calling, Metadata, Outcome, ended, refused
+from gearshift.server.web.connection import keep_little_unsent, peer_of
 from gearshift.server.web.grpc_web_frames import (
     CompressedError,
     FrameError,
@@ -42,7 +42,6 @@ _BODY_S: Final = 30.0
 """How long a call's message may take to arrive."""
 _END_S: Final = 5.0
 """How long the last frame may wait for a browser that does not read."""
-_UNSENT: Final = 32_768
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
@@ -96,7 +95,7 @@ class GrpcWeb:
             return ended(DEADLINE)
         del body
         ends_at = None if seconds is None else began + seconds
-        return await self._calling.call(request.path, message, metadata, _peer(request), ends_at, sender)
+        return await self._calling.call(request.path, message, metadata, peer_of(request), ends_at, sender)
 
 
 class _Sender:
@@ -137,11 +136,7 @@ class _Sender:
 
     async def _begun(self) -> web.StreamResponse:
         response = self._response = web.StreamResponse(headers={"Content-Type": self._said, **_HEADERS})
-        transport = self._request.transport
-        held: socket.socket | None = None if transport is None else transport.get_extra_info("socket")
-        if held is not None and held.family != socket.AF_UNIX and hasattr(socket, "TCP_NOTSENT_LOWAT"):
-            # Else the kernel takes megabytes for a browser that does not read.
-            held.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
+        keep_little_unsent(self._request)
         await response.prepare(self._request)
         return response
 
@@ -184,11 +179,3 @@ def _metadata(request: web.Request) -> tuple[Metadata, float | None]:
         except ValueError:
             raise ValueError(name) from None
     return found, seconds
-
-
-def _peer(request: web.Request) -> str:
-    """Tell where a call comes from, as gRPC writes it."""
-    name = None if request.transport is None else request.transport.get_extra_info("peername")
-    if not isinstance(name, tuple):
-        return "unix:"
-    return f"ipv6:[{name[0]}]:{name[1]}" if ":" in name[0] else f"ipv4:{name[0]}:{name[1]}"

@@ -21,11 +21,16 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from gearshift.server.web.openai.errors import plain_failure
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _POSTED = ("application/json", "application/grpc-web")
 _LOOKING = ("GET", "HEAD", "OPTIONS")
 _FOREIGN = ("cross-site", "same-site")
+_OTHER_HOST = "this service does not answer to that Host: server.http_allowed_hosts names those that it does"
+_OTHER_SITE = "other sites may not call: server.http_allowed_origins names those that may"
+_OTHER_TYPE = "send application/json or application/grpc-web+proto"
 _ASKED_S: Final = 7200
 """How long a browser may keep a permission; none keeps it longer."""
 _HEADERS = (
@@ -62,23 +67,31 @@ def guarded(hosts: tuple[str, ...], origins: Collection[str] = frozenset()) -> M
         headers, method = request.headers, request.method
         host = headers.getall("Host", ())
         if len(host) != 1 or not is_own(host[0], names):
-            return web.Response(status=421, text="this service does not answer to that Host\n")
+            return _refused(request, 421, "misdirected", _OTHER_HOST)
         origin = headers.get("Origin")
         if origin is not None:
             if origin in origins:
                 if method == "OPTIONS" and "Access-Control-Request-Method" in headers:
                     return _permission(request)
             elif origin.partition("://")[2] != host[0]:
-                return web.Response(status=403, text="other sites may not read this\n")
+                return _refused(request, 403, "forbidden_origin", _OTHER_SITE)
         elif headers.get("Sec-Fetch-Site") in _FOREIGN and not _follows_a_link(request):
-            return web.Response(status=403, text="other sites may not read this\n")
+            return _refused(request, 403, "forbidden_origin", _OTHER_SITE)
         if method not in _LOOKING and request.match_info.http_exception is None:
             said = headers.get("Content-Type", "").partition(";")[0].strip().lower()
             if said != _POSTED[0] and not said.startswith(_POSTED[1]):
-                return web.Response(status=415, text="send application/json or application/grpc-web+proto\n")
+                return _refused(request, 415, "unsupported_content_type", _OTHER_TYPE)
         return await handler(request)
 
     return checked
+
+
+def _refused(request: web.Request, status: int, code: str, told: str) -> web.Response:
+    """Turn a request away; under OpenAI's paths in the form that its clients read."""
+    if request.path.startswith("/v1/"):
+        body = plain_failure(status, code, told).body()
+        return web.Response(status=status, body=body, content_type="application/json")
+    return web.Response(status=status, text=f"{told}\n")
 
 
 def told_origins(origins: Collection[str]) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:

@@ -113,6 +113,9 @@ class Supervisor:
         self._figures: dict[int, list[Family]] = {}
         self._gone: list[Family] = []
         self._reloading = anyio.Lock()
+        self._again = anyio.Event()
+        """Set when the configuration is to be read again."""
+        self._reloads = anyio.CancelScope()
         self._stopping = anyio.Event()
         self._failures = 0
         self._has_served = False
@@ -140,6 +143,7 @@ class Supervisor:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._heed, signals, tasks.cancel_scope)
                 tasks.start_soon(self._look_after)
+                tasks.start_soon(self._reload_when_asked)
                 async with embedded_models(self._blueprint, self._progress) as models:
                     self._models = models
                     async with anyio.create_task_group() as keepers:
@@ -184,6 +188,8 @@ class Supervisor:
             revisions = {each.body.decode() for each in heard.parts} or {blueprint.revision}
             heard = await self._board.ask("commit", heard.parts[0].body if heard.parts else b"", to=prepared)
             for number in (*heard.missing, *(each.worker for each in heard.parts if each.error)):
+                if self._stopping.is_set():
+                    break  # it is leaving, and finishes what runs
                 # It has said that it can: one that then does not is no longer of the same mind as the others.
                 self._end(self._workers[number], "it did not take a new configuration")
             for worker in self._workers:
@@ -223,7 +229,7 @@ class Supervisor:
     async def _heed(self, signals: AsyncIterator[signal.Signals], whole: anyio.CancelScope) -> None:
         async for number in signals:
             if number == signal.SIGHUP:
-                await self._reload_and_log()
+                self._again.set()
             elif self._stopping.is_set():
                 sys.stderr.write("stopping at once\n")
                 for worker in self._workers:
@@ -247,8 +253,16 @@ class Supervisor:
             _log.info("the configuration was read again: %s", "it has changed" if changed else "nothing has changed")
 
     async def reload_quietly(self) -> None:
-        """Reload because the file has changed."""
-        await self._reload_and_log()
+        """Have it reloaded because the file has changed."""
+        self._again.set()
+
+    async def _reload_when_asked(self) -> None:
+        """Reload when that is asked for, once for all who ask meanwhile, until a stop is: no signal waits behind another."""
+        with self._reloads:
+            while True:
+                await self._again.wait()
+                self._again = anyio.Event()
+                await self._reload_and_log()
 
     async def _look_after(self) -> None:
         """End workers that hang, so that they are replaced: the kernel goes on giving them connections."""
@@ -265,6 +279,7 @@ class Supervisor:
 
     def _stop(self) -> None:
         self._stopping.set()
+        self._reloads.cancel()
         for worker in self._workers:
             self._terminate(worker)
 

@@ -18,6 +18,8 @@ import {
 import { element, fill } from "../shared/dom";
 import { count, milliseconds, money, share } from "../shared/format";
 import { markdown } from "../shared/markdown";
+import { mark } from "../shared/marks";
+import { savingOf } from "../shared/saving";
 
 /** What a person may do with an answer. */
 export interface AnswerActions {
@@ -35,7 +37,6 @@ export class AnswerView {
   readonly #say: (words: string) => void;
   #shownRetracted = 0;
   #shownAttempts = 0;
-  #shownCheckpoint = 0;
   #pending: Snapshot | undefined;
   #frame = 0;
 
@@ -104,13 +105,11 @@ export class AnswerView {
     this.#showRetracted(snapshot);
     if (snapshot.text !== "") {
       fill(this.#text, markdown(snapshot.text));
+      if (snapshot.checkpoint > 0 && snapshot.completion === undefined) {
+        mark(this.#text, markdown(snapshot.committed).textContent.length);
+      }
     } else if (snapshot.toolCalls.length > 0) {
       fill(this.#text, element("pre", {}, snapshot.toolCalls.map((call) => `${call.name}(${call.arguments})`).join("\n")));
-    }
-    if (snapshot.checkpoint > this.#shownCheckpoint) {
-      this.#shownCheckpoint = snapshot.checkpoint;
-      this.root.classList.add("checkpoint");
-      this.root.title = "Text up to the last checkpoint is never taken back";
     }
     // What a model that was left has written stands until its successor writes.
     const isLeft = snapshot.completion === undefined && snapshot.writer !== undefined && snapshot.attempts.at(-1) !== undefined &&
@@ -180,16 +179,11 @@ export class AnswerView {
       confidence === undefined ? "" : `confidence ${confidence.toFixed(2)}`,
       usageTotal === undefined ? "" : `${count(usageTotal.inputTokens)} → ${count(usageTotal.outputTokens)} tokens`,
       milliseconds(totalMs),
-      cost === undefined ? "" : money(cost.totalUsd),
+      cost === undefined ? "" : cost.totalUsd === "" ? "cost unknown" : money(cost.totalUsd),
     ].filter((fact) => fact !== "");
-    const saved = cost === undefined ? "" : share(cost.savedUsd, cost.strongestUsd);
-    const copy = element("button.small", { type: "button" }, "Copy");
-    copy.addEventListener("click", () => {
-      void navigator.clipboard.writeText(snapshot.text).then(() => {
-        copy.textContent = "Copied";
-        setTimeout(() => (copy.textContent = "Copy"), 1500);
-      });
-    });
+    const saving = savingOf(cost);
+    const saved = share(saving, cost?.strongestUsd ?? "");
+    const copy = copyButton(snapshot.text);
     const retry = element("button.small", { type: "button" }, "Retry");
     retry.addEventListener("click", actions.retry);
     const verdicts = (["accepted", "rejected"] as const).map((verdict) => {
@@ -216,7 +210,7 @@ export class AnswerView {
     const gates = completion.verdicts.map(({ gate }) => gate).join(", ");
     fill(
       this.#foot,
-      element("p.facts", {}, facts.join(" · "), saved !== "" && element("span.saving", {}, ` · ${saved} than the strongest model`)),
+      element("p.facts", {}, facts.join(" · "), saved !== "" && element(Number(saving) < 0 ? "span.loss" : "span.saving", {}, ` · ${saved} than the strongest model`)),
       element(
         "div.actions",
         {},
@@ -240,6 +234,21 @@ export class AnswerView {
       this.#say(`The answer is complete${servedBy === undefined ? "" : `, by ${nameOf(servedBy)}`}.`);
     }
   }
+}
+
+/** Gives none where browsers give no clipboard: to pages that came over plain HTTP from elsewhere. */
+function copyButton(text: string): HTMLButtonElement | undefined {
+  if (!("clipboard" in navigator)) {
+    return undefined;
+  }
+  const copy = element("button.small", { type: "button" }, "Copy");
+  copy.addEventListener("click", () => {
+    void navigator.clipboard.writeText(text).then(() => {
+      copy.textContent = "Copied";
+      setTimeout(() => (copy.textContent = "Copy"), 1500);
+    });
+  });
+  return copy;
 }
 
 function nameOf(stage: StageRef | undefined): string {

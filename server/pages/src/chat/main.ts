@@ -20,6 +20,7 @@ import {
 import "./chat.css";
 import { element, fill, find } from "../shared/dom";
 import { KeyHolder } from "../shared/key";
+import { savingOf } from "../shared/saving";
 import { followTheme } from "../shared/theme";
 import { AnswerView, type AnswerActions } from "./answer";
 import { Totals } from "./totals";
@@ -41,6 +42,8 @@ class Chat {
   #turns: Message[] = [];
   #stream: RouteStream | undefined;
   #isStopped = false;
+  /** Ends the wait before another try. */
+  #wake = (): void => undefined;
 
   begin(): void {
     followTheme(find<HTMLButtonElement>("theme"));
@@ -138,7 +141,10 @@ class Chat {
             throw error;
           }
           this.#status("The service does not answer; trying again …");
-          await new Promise((resolve) => setTimeout(resolve, wait));
+          await new Promise<void>((resolve) => {
+            this.#wake = resolve;
+            setTimeout(resolve, wait);
+          });
           if (this.#isStopped) {
             throw error;
           }
@@ -146,9 +152,6 @@ class Chat {
       }
       this.#status("");
       view.end(last, actions);
-      if (last !== undefined && last.text !== "") {
-        this.#turns.push(assistant(last.text));
-      }
     } catch (error) {
       this.#status("");
       if (this.#isStopped) {
@@ -160,11 +163,24 @@ class Chat {
         }
       }
     } finally {
+      this.#settle(view, last, place);
       const cost = last?.cost;
-      this.#totals.add(cost?.totalUsd ?? "", cost?.savedUsd ?? "");
+      this.#totals.add(cost?.totalUsd ?? "", savingOf(cost));
       this.#stream = undefined;
       this.#busy(false);
       this.#follow(view.root);
+    }
+  }
+
+  /** Takes the answer into the conversation, or the question out of it when nothing was written; a new one is left alone. */
+  #settle(view: AnswerView, last: Snapshot | undefined, place: number): void {
+    if (!view.root.isConnected) {
+      return;
+    }
+    if (last !== undefined && last.text !== "") {
+      this.#turns.push(assistant(last.text));
+    } else {
+      this.#turns.length = place - 1;
     }
   }
 
@@ -177,7 +193,7 @@ class Chat {
       view.root.nextSibling.remove();
     }
     view.root.remove();
-    this.#turns = this.#turns.slice(0, place);
+    this.#turns = [...this.#turns.slice(0, place - 1), user(text)];
     await this.#answer(text);
   }
 
@@ -209,6 +225,7 @@ class Chat {
   #cancel(): void {
     this.#isStopped = true;
     this.#stream?.close();
+    this.#wake();
   }
 
   #reset(): void {

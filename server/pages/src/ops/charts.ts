@@ -46,6 +46,7 @@ export class Chart {
       this.#names = names;
       this.#plot?.destroy();
       this.#plot = new uPlot(this.#options(lines), data, this.#drawing);
+      this.#plot.root.classList.add("idle");
     } else {
       this.#plot.setData(data);
     }
@@ -67,11 +68,13 @@ export class Chart {
       width: Math.max(200, this.#place.clientWidth),
       height: HEIGHT,
       legend: { show: true, live: true },
+      // Without a pointer over it there is nothing that the legend could tell but names.
+      hooks: { setLegend: [(plot) => plot.root.classList.toggle("idle", plot.legend.idx == null)] },
       cursor: { y: false },
       scales: { y: { range: (_plot, low, high) => [Math.min(0, low * 1.1), high > 0 ? high * 1.1 : low < 0 ? 0 : 1] } },
-      axes: [axis, { ...axis, size: 82, values: (_plot, values) => values.map((value) => this.#format(value)) }],
+      axes: [{ ...axis, values: (_plot, moments) => timesOf(moments) }, { ...axis, size: 82, values: (_plot, values) => values.map((value) => this.#format(value)) }],
       series: [
-        {},
+        { value: (_plot: uPlot, moment: number | null) => (moment === null ? "" : new Date(moment * 1000).toLocaleString()) },
         ...lines.map((line, place) => ({
           label: line.name,
           stroke: colour(COLOURS[place % COLOURS.length] ?? ""),
@@ -100,4 +103,19 @@ export class Chart {
     });
     fill(this.#table, caption, element("thead", {}, head), element("tbody", {}, ...rows));
   }
+}
+
+/** Gives moments, seconds since the epoch, as the reader's country writes them, each new day with its date. */
+function timesOf(moments: readonly number[]): string[] {
+  let day = "";
+  return moments.map((moment) => {
+    const at = new Date(moment * 1000);
+    const time = at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+    const date = at.toLocaleDateString([], { month: "short", day: "numeric" });
+    if (date === day) {
+      return time;
+    }
+    day = date;
+    return `${time}\n${date}`;
+  });
 }

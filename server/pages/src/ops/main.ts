@@ -13,11 +13,11 @@ import {
 import "uplot/dist/uPlot.min.css";
 import "./ops.css";
 import { element, fill, find } from "../shared/dom";
-import { count, milliseconds, money, percent } from "../shared/format";
+import { count, milliseconds, money, percent, several, share } from "../shared/format";
 import { KeyHolder } from "../shared/key";
 import { followTheme } from "../shared/theme";
 import { Chart, type Line } from "./charts";
-import { bars, caches, costs, machines, seenOf, stages, trailRow, type Seen } from "./tables";
+import { bars, caches, costs, machines, reasonOf, seenOf, stages, trailRow, type Seen } from "./tables";
 import { showTimeline } from "./timeline";
 
 const EVERY_MS = 5000;
@@ -101,8 +101,8 @@ class Dashboard {
       const started = status.startedAt === undefined ? "" : `, up since ${new Date(timestampMs(status.startedAt)).toLocaleString()}`;
       const workers = status.workers.length > 1 ? `, ${status.workers.length} workers` : "";
       find("running").textContent =
-        `${status.version}${started}${workers}, configuration ${status.configRevision.slice(0, 12)}, ${chains.length} chains; ` +
-        `${status.callsInFlight} calls run, ${count(status.callsEnded)} have ended, ${count(status.ledgerPending)} rows wait`;
+        `${status.version}${started}${workers}, configuration ${status.configRevision.slice(0, 12)}, ${several(chains.length, "chain")}; ` +
+        `${several(status.callsInFlight, "call")} running, ${count(status.callsEnded)} ended, ${several(status.ledgerPending, "row")} not written yet`;
       fill(find("warnings"), ...status.warnings.map((text) => element("li", {}, text)));
       this.#showTiles(whole, task);
       this.#showCharts(whole, grouped ?? whole, groupBy);
@@ -117,6 +117,9 @@ class Dashboard {
       machines(find("machines"), found, task);
       caches(find("caches"), held.stats, (cache) => this.#purge(cache));
       find("updated").textContent = `as of ${new Date().toLocaleTimeString()}`;
+      if (this.#isSearched && find<HTMLInputElement>("live").checked) {
+        await this.#search();
+      }
     } catch (error) {
       if (round === this.#round) {
         this.#fail(error);
@@ -136,19 +139,21 @@ class Dashboard {
     const attempts = Number(total.attempts);
     const unserved = traffic.points.reduce((sum, point) => sum + Number(point.unserved), 0);
     const slowest = Math.max(0, ...traffic.points.map(({ p95Ms }) => p95Ms));
-    const saving = total.savedUsd === "" || Number(total.strongestUsd) <= 0 ? "" : ` (${percent(Number(total.savedUsd) / Number(total.strongestUsd))})`;
-    const tiles: [id: string, value: string][] = [
-      ["calls", count(total.calls)],
-      ["cost", money(total.costUsd)],
-      ["saved", total.savedUsd === "" ? "unknown" : `${money(total.savedUsd)}${saving}`],
-      ["unserved", count(unserved)],
-      ["failed", attempts === 0 ? "–" : percent(Number(total.failed) / attempts)],
-      ["poor", attempts === 0 ? "–" : percent(Number(total.poor + total.stopped) / attempts)],
-      ["p95", slowest === 0 ? "–" : milliseconds(slowest)],
+    const poor = total.poor + total.stopped;
+    const less = share(total.savedUsd, total.strongestUsd);
+    const tiles: [id: string, value: string, more: string][] = [
+      ["calls", count(total.calls), several(total.attempts, "attempt")],
+      ["cost", money(total.costUsd), total.overheadUsd === "" ? "" : `${money(total.overheadUsd)} not served`],
+      ["saved", total.savedUsd === "" ? "unknown" : money(total.savedUsd), less === "" ? "" : `${less} than the strongest`],
+      ["unserved", count(unserved), total.calls === 0n ? "" : percent(unserved / Number(total.calls))],
+      ["failed", attempts === 0 ? "–" : percent(Number(total.failed) / attempts), several(total.failed, "attempt")],
+      ["poor", attempts === 0 ? "–" : percent(Number(poor) / attempts), several(poor, "attempt")],
+      ["p95", slowest === 0 ? "–" : milliseconds(slowest), "at the slowest"],
     ];
     find("tile-saved").className = Number(total.savedUsd) < 0 ? "bad" : "good";
-    for (const [id, value] of tiles) {
+    for (const [id, value, more] of tiles) {
       find(`tile-${id}`).textContent = value;
+      find(`tile-${id}-more`).textContent = more;
     }
   }
 
@@ -199,7 +204,11 @@ class Dashboard {
     }
   }
 
-  /** Shows attempts as they end, while that is wanted and nothing is searched for. */
+  get #isSearched(): boolean {
+    return find<HTMLInputElement>("search-text").value.trim() !== "" || find<HTMLSelectElement>("search-outcome").value !== "";
+  }
+
+  /** Shows attempts as they end, while that is wanted; what is searched for is looked up anew with each round. */
   #follow(): void {
     this.#watch?.close();
     this.#watch = undefined;
@@ -213,13 +222,12 @@ class Dashboard {
   async #followed(watch: MessageStream<WatchAttemptsResponse>): Promise<void> {
     try {
       for await (const one of watch) {
-        if (find<HTMLInputElement>("search-text").value.trim() !== "" || find<HTMLSelectElement>("search-outcome").value !== "") {
+        if (this.#isSearched) {
           continue;
         }
         const { requestId, taskId, tenant, attempt } = one;
-        const low = attempt?.verdicts.find(({ reason }) => reason !== "");
         const at = new Date(one.endedAt === undefined ? Date.now() : timestampMs(one.endedAt));
-        const seen: Seen = { requestId, taskId, tenant, attempt, at, reason: low?.reason ?? "" };
+        const seen: Seen = { requestId, taskId, tenant, attempt, at, reason: reasonOf(attempt) };
         this.#trail.prepend(trailRow(seen, (id) => void this.#open(id)));
         while (this.#trail.childElementCount > TRAIL_ROWS) {
           this.#trail.lastElementChild?.remove();

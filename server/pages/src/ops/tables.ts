@@ -3,6 +3,8 @@ import {
   AttemptCause,
   AttemptOutcome,
   BreakerState,
+  FailureKind,
+  VerdictResult,
   timestampMs,
   wordOf,
   type CacheStats,
@@ -44,7 +46,8 @@ export function costs(place: HTMLElement, report: GetCostReportResponse, what: s
 }
 
 function costCells(row: CostRow, name: string): Cell[] {
-  const saving = row.savedUsd === "" ? "–" : `${money(row.savedUsd)}${row.strongestUsd === "" ? "" : ` (${share(row.savedUsd, row.strongestUsd)})`}`;
+  const part = share(row.savedUsd, row.strongestUsd);
+  const saving = row.savedUsd === "" ? "–" : `${money(row.savedUsd)}${part === "" ? "" : ` (${part})`}`;
   return [
     name === "" ? "–" : name,
     count(row.calls),
@@ -175,6 +178,11 @@ export function seenOf(one: RecordedAttempt): Seen {
   return { requestId, taskId, tenant, reason, attempt, at: new Date(one.startedAt === undefined ? 0 : timestampMs(one.startedAt)) };
 }
 
+/** Gives the time of today, with its day for any other. */
+function moment(at: Date): string {
+  return at.toDateString() === new Date().toDateString() ? at.toLocaleTimeString() : at.toLocaleString();
+}
+
 /** Gives one line of the trail; its request opens as a time line. */
 export function trailRow(seen: Seen, open: (requestId: string) => void): HTMLTableRowElement {
   const { attempt } = seen;
@@ -184,7 +192,7 @@ export function trailRow(seen: Seen, open: (requestId: string) => void): HTMLTab
   return element(
     "tr",
     {},
-    element("td", {}, seen.at.toLocaleTimeString()),
+    element("td", {}, moment(seen.at)),
     element("td", {}, link),
     element("td", {}, seen.taskId),
     element("td", {}, seen.tenant),
@@ -194,6 +202,15 @@ export function trailRow(seen: Seen, open: (requestId: string) => void): HTMLTab
     element("td.right", {}, milliseconds(attempt?.totalMs ?? 0)),
     element("td.right", {}, money(attempt?.costUsd ?? "")),
   );
+}
+
+/** Gives in one word why an attempt was left, as the ledger will; empty when it was accepted. */
+export function reasonOf(attempt: Seen["attempt"]): string {
+  if (attempt?.failure) {
+    return wordOf(FailureKind, attempt.failure);
+  }
+  const low = attempt?.verdicts.find(({ result }) => result === VerdictResult.FAIL || result === VerdictResult.LOW);
+  return low === undefined ? "" : low.reason || low.gate;
 }
 
 /** Gives how an attempt ended, in its colour. */

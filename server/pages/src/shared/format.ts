@@ -22,9 +22,9 @@ export function milliseconds(ms: number): string {
   return ms < 120_000 ? `${(ms / 1000).toFixed(1)} s` : `${(ms / 60_000).toFixed(0)} min`;
 }
 
-/** Gives how much of `whole` was saved: "93 % less"; empty when it cannot be told. */
+/** Gives how much of `whole` was saved: "93 % less"; empty when it is nothing or cannot be told. */
 export function share(saved: string, whole: string): string {
-  if (saved === "" || Number(whole) <= 0) {
+  if (saved === "" || Number(saved) === 0 || !(Number(whole) > 0)) {
     return "";
   }
   const part = Number(saved) / Number(whole);
@@ -40,4 +40,9 @@ export function percent(part: number): string {
 /** Gives a whole number with thin spaces between thousands. */
 export function count(value: number | bigint): string {
   return String(value).replace(/\B(?=(\d{3})+$)/g, " ");
+}
+
+/** Gives a number of things: "1 chain", "3 chains". */
+export function several(value: number | bigint, thing: string): string {
+  return `${count(value)} ${thing}${Number(value) === 1 ? "" : "s"}`;
 }

@@ -40,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--hold-back", type=int, metavar="TOKENS", help="hold each attempt's first tokens; 0 holds none")
     group.add_argument("--hold-back-ms", type=int, metavar="MS", help="hold no longer than this")
     group.add_argument(
-        "--mode", choices=("regenerate", "continue", "fail"), help="after a broken attempt (default: regenerate)"
+        "--mode", choices=("regenerate", "continue", "fail"), help="after a broken attempt (default: the task's)"
     )
     group.add_argument("--escalate-at-end", action="store_true", help="take a poor answer back even at its end")
     group.add_argument("--preview", action="store_true", help="show labels and JSON before they are accepted")

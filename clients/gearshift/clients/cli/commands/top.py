@@ -15,10 +15,10 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from gearshift.clients.cli.arguments import add_connection, client_from, context_from
+from gearshift.clients.cli.arguments import add_connection, client_from
 from gearshift.clients.cli.command import OPERATIONS
 from gearshift.clients.cli.exits import OK, UsageError
-from gearshift.clients.cli.terminal import palette_for
+from gearshift.clients.cli.terminal import palette_for, size_of_output
 
 if TYPE_CHECKING:
     from gearshift.clients.cli.render_top import Glance
@@ -33,7 +33,8 @@ examples:
   gearshift top --interval 5 --target ops.internal:50051
   gearshift top --once                               one screen, for a log or a mail
 
-q or Ctrl-C leaves. Figures are those of the last half hour, from the ledger."""
+q or Ctrl-C leaves. Figures are those of the last half hour, from the ledger. When the server goes away, what was seen last
+stays, and it goes on when the server is back."""
 
 _ENTER: Final = "\x1b[?1049h\x1b[?25l"
 _LEAVE: Final = "\x1b[?25h\x1b[?1049l"
@@ -42,6 +43,7 @@ _CLEAR_LINE: Final = "\x1b[K"
 _CLEAR_BELOW: Final = "\x1b[J"
 _ONCE_LINES: Final = 1000
 _ATTEMPTS: Final = 12
+_PATIENCE_S: Final = 10.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Show until it is left, and return the exit code."""
     from gearshift.clients.cli import render_top
+    from gearshift.clients.errors import Code, RpcError
 
     if not 0.2 <= arguments.interval <= 3600:
         raise UsageError("--interval must be 0.2 to 3600 seconds")
@@ -67,25 +70,34 @@ def run(arguments: argparse.Namespace) -> int:
             columns = shutil.get_terminal_size((200, 50)).columns
             print(render_top.screen(_look(client, arguments), palette, columns=columns, lines=_ONCE_LINES))
             return OK
+        seen = _look(client, arguments)
         with _whole_screen():
+            lost = ""
             while True:
-                size = shutil.get_terminal_size()
-                shown = render_top.screen(
-                    _look(client, arguments), palette, columns=size.columns, lines=max(1, size.lines - 1)
-                )
+                size = size_of_output()
+                shown = render_top.screen(seen, palette, columns=size.columns, lines=max(1, size.lines - 1), lost=lost)
                 lines = f"{_CLEAR_LINE}\r\n".join(shown.split("\n"))
                 sys.stdout.write(f"{_HOME}{lines}{_CLEAR_LINE}{_CLEAR_BELOW}")
                 sys.stdout.flush()
                 if _is_left_within(arguments.interval):
                     return OK
+                try:
+                    seen, lost = _look(client, arguments), ""
+                except RpcError as error:
+                    if error.code not in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED):
+                        raise
+                    lost = (
+                        lost or f"the server does not answer since {datetime.datetime.now(datetime.UTC):%H:%M:%S} UTC"
+                    )
 
 
 def _look(client: Client, arguments: argparse.Namespace) -> Glance:
     from gearshift.clients.cli.render_top import PERIOD_S, STEPS, Glance
+    from gearshift.clients.context import background
 
     until = datetime.datetime.now(datetime.UTC)
     since = until - datetime.timedelta(seconds=PERIOD_S)
-    ctx = context_from(arguments)
+    ctx = background().with_timeout(arguments.timeout or _PATIENCE_S)
     return Glance(
         status=client.ops.get_status(ctx),
         stages=client.ops.list_stages(ctx),

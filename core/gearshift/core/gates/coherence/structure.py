@@ -25,6 +25,17 @@ _OPEN_END = re.compile(
     r"(?:[,;(\[]|\b(?:the|a|an|of|and|or|but|to|with|which|because|therefore,?|is|are|was|by|from|as|than|if))\s*\Z"
 )
 _ENDED = re.compile(r"[.!?…:)\]}\"'”’`*$|>。！？\d]\s*\Z")
+_ITEM = re.compile(r"\s*(?:[-*+•]|\(?\d{1,2}[.)]|[A-Za-z][.)])\s+")
+_NO_PROSE = ("|", "#", ">", "    ", "\t", "$$", "\\")
+_SENTENCE_END = re.compile(
+    r"(?<!\b[A-Za-z])(?<!\.[A-Za-z])(?<!\b(?:Dr|Mr|Ms|St|vs|no|No|eq|Eq|cf|al))(?<!\b(?:Mrs|Fig|etc|viz))[.!?][)\"'”’*]{0,2} +(?=[A-Z(\"“*$])"
+)
+"""Where a sentence ends and another begins; abbreviations are none."""
+_WORD = re.compile(r"[A-Za-z]{2,}")
+_LEAST_SENTENCES = 2
+_LEAST_WORDS = 3
+_PARAGRAPH = 1_200
+"""Characters at the end of the last line in which its sentences are counted."""
 
 
 class StructureCheck:
@@ -50,11 +61,23 @@ class StructureCheck:
             return doubted(GATE, "stopped_sentence", "the answer stops within a sentence")
         if not _ENDED.search(end, max(0, len(end) - _LAST_WORD)) and _open_bracket(end.rpartition("\n")[2]):
             return doubted(GATE, "open_bracket", "the answer stops within brackets")
+        if _stops_within_sentence(text.rstrip().rpartition("\n")[2]):
+            return doubted(GATE, "stopped_sentence", "the answer stops within a sentence")
         return None
 
 
 def _open_fence(text: str) -> bool:
     return sum([line.lstrip().startswith("```") for line in text.split("\n")]) % 2 == 1 and text.count("```") % 2 == 1
+
+
+def _stops_within_sentence(line: str) -> bool:
+    """Tell whether a paragraph of whole sentences ends in the middle of one; a line that has none may be a title, a name or verse."""
+    if not line[-1:].isalpha() or line.startswith(_NO_PROSE):
+        return False
+    line = line[-_PARAGRAPH:]
+    item = _ITEM.match(line)
+    ends = [found.end() for found in _SENTENCE_END.finditer(line, item.end() if item is not None else 0)]
+    return len(ends) >= _LEAST_SENTENCES and len(_WORD.findall(line, ends[-1])) >= _LEAST_WORDS
 
 
 def _open_bracket(line: str) -> bool:

@@ -42,7 +42,7 @@ def completion_body(answer: Answer, *, created: int, fingerprint: str, single_ca
     if calls:
         message["tool_calls"] = [tool_call_body(call) for call in calls]
     if completion.provider_state is not None:
-        message["gearshift"] = _state(completion.provider_state)
+        message["gearshift"] = state_body(completion.provider_state)
     return {
         "id": completion_id(answer.request_id),
         "object": "chat.completion",
@@ -174,7 +174,8 @@ def headers_of(request_id: str, completion: Completion | None = None) -> dict[st
     return headers
 
 
-def _state(state: ProviderState) -> dict[str, str]:
+def state_body(state: ProviderState) -> dict[str, str]:
+    """Give what a message brings under `gearshift`, to be sent back with it."""
     return {"provider": state.provider, "model": state.model, "state": base64.b64encode(state.data).decode()}
 
 

@@ -21,7 +21,7 @@ from gearshift.core.answer import Usage
 from gearshift.core.errors import RouteError
 from gearshift.core.events import AttemptStarted, Checkpoint, Completed, Delta, Event, Retract, Started, TextDelta
 from gearshift.core.words import AttemptRole, CheckpointPolicy
-from gearshift.server.web.openai.answer import completion_id, extension, finish_of, model_of, usage_body
+from gearshift.server.web.openai.answer import completion_id, extension, finish_of, model_of, state_body, usage_body
 from gearshift.server.web.openai.settings import StreamMode
 
 DONE = b"data: [DONE]\n\n"
@@ -111,7 +111,9 @@ class Chunks:
             pieces.append(self._chunk({"tool_calls": [first]}))
             pieces.append(self._chunk({"tool_calls": [{"index": index, "function": {"arguments": call.arguments}}]}))
         told = extension(started.request_id, started.resolution, completion)
-        pieces.append(self._chunk({}, finish=finish_of(completion, calls), gearshift=told))
+        state = completion.provider_state
+        delta = {} if state is None else {"gearshift": state_body(state)}
+        pieces.append(self._chunk(delta, finish=finish_of(completion, calls), gearshift=told))
         if self._include_usage:
             pieces.append(self._usage(completion.usage_served))
         pieces.append(DONE)

@@ -75,7 +75,7 @@ class OpenAiNames:
         if kind == "provider_state":
             return f"messages[{place}].gearshift.state"
         if kind == "tool_result":
-            return f"messages[{place + part}].content"
+            return f"messages[{place + part}].{'tool_call_id' if found[4] == 'tool_call_id' else 'content'}"
         if kind == "tool_call":
             return f"messages[{place}].tool_calls"
         if kind == "image":

@@ -47,6 +47,7 @@ def stream_policy(blueprint: Blueprint, task_id: str, settings: Settings, mode: 
         ),
         hold_back_ms=_held("hold_back_ms", settings.hold_back_ms, config.hold_back_ms, standing.hold_back_ms),
         mode=SwitchMode.CONTINUE if mode == "continue" else SwitchMode.FAIL,
+        escalate_at_end=False,  # whatever the task says: what was shown cannot be taken back
     )
 
 

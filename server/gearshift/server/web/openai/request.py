@@ -108,6 +108,11 @@ class EmbeddingsCall:
     settings: Settings
     is_base64: bool
 
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether the caller chose the request id, so that a repeat joins the call."""
+        return bool(self.settings.request_id)
+
 
 def chat_call(data: bytes, config: OpenAiConfig, tenant: str, request_id: str) -> ChatCall:
     """Read a chat completion.

@@ -10,20 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Final, Protocol
 
-import anyio
 import msgspec
 from aiohttp import web
 
 from gearshift.core.config.model import OpenAiConfig
 from gearshift.core.errors import AccessError, DeadlineError, RouteError, UnknownTaskError
 from gearshift.core.events import Completed
-from gearshift.core.request import Request, StreamPolicy
 from gearshift.core.router import new_request_id
 from gearshift.server.access import Caller
 from gearshift.server.deadline import Deadlines
@@ -31,6 +28,7 @@ from gearshift.server.guard import CallGuard
 from gearshift.server.router_service import Running, acknowledged, recorded
 from gearshift.server.status import lone
 from gearshift.server.web.calling import Calling
+from gearshift.server.web.connection import key_of, peer_of
 from gearshift.server.web.openai.answer import completion_body, embeddings_body, headers_of
 from gearshift.server.web.openai.chunks import Chunks
 from gearshift.server.web.openai.errors import Failure, failure_of, plain_failure, unknown_failure
@@ -38,18 +36,14 @@ from gearshift.server.web.openai.models import models_of
 from gearshift.server.web.openai.names import OpenAiNames
 from gearshift.server.web.openai.policy import mode_of, stream_policy
 from gearshift.server.web.openai.request import ChatCall, chat_call, embeddings_call
+from gearshift.server.web.openai.sending import EventSender
 from gearshift.server.web.openai.settings import Settings
 
 _log = logging.getLogger(__name__)
 
 _BODY_S: Final = 30.0
 """How long a body may take to arrive."""
-_END_S: Final = 1.0
-"""How long the last event may wait for a client that does not read."""
-_UNSENT: Final = 32_768
-"""Bytes that the kernel takes for a client that does not read."""
 _JSON = {"Content-Type": "application/json", "Cache-Control": "no-store"}
-_EVENTS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _CLIENTS_PATIENCE = ("x-stainless-read-timeout", "x-stainless-timeout")
 """Headers in which the official clients tell for how many seconds they wait for an answer."""
 
@@ -83,19 +77,21 @@ def openai_routes(serving: Serving, calling: Calling) -> list[web.RouteDef]:
         web.get("/v1/models", api.told(api.list_models), allow_head=False),
         web.get("/v1/models/{id:.+}", api.told(api.show_model), allow_head=False),
         web.route("*", "/v1/{rest:.*}", api.told(api.refuse)),
+        # What clients call whose base URL lacks it.
+        web.route("*", "/{rest:chat/completions|completions|embeddings|models|responses}", api.told(api.refuse)),
     ]
 
 
 class _Call:
     """What is known of a call while it is answered."""
 
-    __slots__ = ("names", "request_id", "response")
+    __slots__ = ("names", "request_id", "sender")
 
     def __init__(self) -> None:
         self.request_id = new_request_id()
         self.names = OpenAiNames()
-        self.response: web.StreamResponse | None = None
-        """What has been sent already, of a stream."""
+        self.sender: EventSender | None = None
+        """Sends the events of a stream."""
 
 
 _Handler = Callable[[web.Request, _Call], Awaitable[web.StreamResponse]]
@@ -115,18 +111,17 @@ class _Api:
             call = _Call()
             try:
                 return await inner(request, call)
-            except asyncio.CancelledError:
-                raise
             except web.HTTPException:
                 raise
-            except ConnectionError:
+            except Exception as raised:  # noqa: BLE001
+                error = lone(raised)
+            if isinstance(error, ConnectionError):
                 # Who has gone is no error.
                 raise asyncio.CancelledError from None
-            except Exception as error:  # noqa: BLE001
-                failure = self._failure(request, call, error)
-            if call.response is None:
+            failure = self._failure(request, call, error)
+            if call.sender is None or not call.sender.has_begun:
                 return _refused(failure, call.request_id)
-            return await _cut_off(request, call.response, failure)
+            return await call.sender.cut_off(b"data: " + failure.body() + b"\n\n")
 
         return handle
 
@@ -136,14 +131,14 @@ class _Api:
         if (refused := self._stranger(request)) is not None:
             return _refused(refused, call.request_id)
         caller = self._caller(request)
-        with serving.guard.counted(), self._calling.cancellable():
+        with serving.guard.counted(request.headers), self._calling.cancellable():
             data = await self._body(request)
             asked = chat_call(data, self._config(), caller.tenant, call.request_id)
             del data
             single = asked.request.tool_choice.is_single
             call.names, call.request_id = asked.names, asked.request.request_id
             mode = mode_of(self._config(), asked.settings)
-            waits = not asked.is_stream or mode == "hold_all"
+            waits = not asked.is_stream or (mode == "hold_all" and not self._config().keep_alive_s)
             with self._deadlines.within(self._left(request, asked.settings, began, waits=waits)) as deadline:
                 if asked.is_stream:
                     return await self._streamed(request, call, asked, deadline.at)
@@ -158,11 +153,12 @@ class _Api:
         if (refused := self._stranger(request)) is not None:
             return _refused(refused, call.request_id)
         caller = self._caller(request)
-        with serving.guard.counted(), self._calling.cancellable():
+        with serving.guard.counted(request.headers), self._calling.cancellable():
             asked = embeddings_call(await self._body(request), self._config(), caller.tenant, call.request_id)
             call.request_id = asked.request.request_id
             with self._deadlines.within(self._left(request, asked.settings, began, waits=True)) as deadline:
-                answer = await recorded(serving, serving.router.embed(asked.request, ends_by=deadline.at))
+                answering = serving.router.embed(asked.request, joinable=asked.is_repeatable, ends_by=deadline.at)
+                answer = await recorded(serving, answering)
         body = embeddings_body(answer, is_base64=asked.is_base64)
         return _json(body, headers_of(answer.request_id, answer.completion))
 
@@ -185,7 +181,7 @@ class _Api:
         self._caller(request)
         told = (
             f"{request.method} {request.path[:128]} is not served: there are POST /v1/chat/completions, "
-            "POST /v1/embeddings, GET /v1/models and GET /v1/models/{id}"
+            "POST /v1/embeddings, GET /v1/models and GET /v1/models/{id}; a base URL ends in /v1"
         )
         return _refused(plain_failure(404, "unknown_url", told), call.request_id)
 
@@ -193,8 +189,8 @@ class _Api:
         self, request: web.Request, call: _Call, asked: ChatCall, ends_by: float | None
     ) -> web.StreamResponse:
         """Answer as the model writes it."""
-        serving = self._serving
-        mode = mode_of(self._config(), asked.settings)
+        serving, config = self._serving, self._config()
+        mode = mode_of(config, asked.settings)
         policy = stream_policy(serving.router.blueprint, asked.request.task.id, asked.settings, mode)
         chunks = Chunks(
             mode,
@@ -203,10 +199,10 @@ class _Api:
             include_usage=asked.include_usage,
             single_call=asked.request.tool_choice.is_single,
         )
-        streaming = serving.router.stream(
-            _with_stream(asked.request, policy), joinable=asked.is_repeatable, ends_by=ends_by
-        )
-        async with aclosing(streaming) as stream:
+        wanted = msgspec.structs.replace(asked.request, stream=policy)
+        streaming = serving.router.stream(wanted, joinable=asked.is_repeatable, ends_by=ends_by)
+        sender = call.sender = EventSender(request, headers_of(call.request_id))
+        async with sender.kept_alive(config.keep_alive_s), aclosing(streaming) as stream:
             async for events in stream:
                 if serving.sync_ledger and isinstance(events[-1], Completed):
                     refused = await acknowledged(serving, ends_by)
@@ -214,36 +210,13 @@ class _Api:
                         raise refused
                 data = chunks.take(events)
                 if data:
-                    begun = call.response or await self._begin(request, call)
-                    await begun.write(data)
+                    await sender.send(data)
         last = chunks.end()
         completed = chunks.completed
-        response = call.response
-        if response is None:
-            headers = headers_of(call.request_id, None if completed is None else completed.completion)
-            response = await self._begin(request, call, headers)
-        await response.write(last)
-        return response
-
-    async def _begin(
-        self, request: web.Request, call: _Call, headers: dict[str, str] | None = None
-    ) -> web.StreamResponse:
-        response = web.StreamResponse(headers={**_EVENTS, **(headers or headers_of(call.request_id))})
-        transport = request.transport
-        held: socket.socket | None = None if transport is None else transport.get_extra_info("socket")
-        if held is not None and held.family != socket.AF_UNIX and hasattr(socket, "TCP_NOTSENT_LOWAT"):
-            # Else the kernel takes megabytes for a client that does not read.
-            held.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
-        await response.prepare(request)
-        call.response = response
-        return response
+        return await sender.end(last, headers_of(call.request_id, None if completed is None else completed.completion))
 
     def _caller(self, request: web.Request) -> Caller:
-        value = request.headers.get("Authorization")
-        if value is None:
-            return self._serving.access.caller(())
-        # What is no ASCII is no key of ours, and could not be hashed either.
-        return self._serving.access.caller((("authorization", value if value.isascii() else "bearer ?"),))
+        return self._serving.access.caller(key_of(request))
 
     def _config(self) -> OpenAiConfig:
         return self._serving.router.blueprint.config.server.openai
@@ -256,7 +229,7 @@ class _Api:
 
         Args:
             began: when it came, on the loop's clock.
-            waits: nothing is sent before the whole answer is there, so that the client's patience bounds the call.
+            waits: nothing at all is sent before the whole answer is there, so that the client's patience bounds the call.
         """
         if settings.timeout_ms is not None:
             left = settings.timeout_ms / 1000
@@ -290,10 +263,9 @@ class _Api:
                     raise _TooLongError(too_long)
         return bytes(body)
 
-    def _failure(self, request: web.Request, call: _Call, raised: Exception) -> Failure:
-        error = lone(raised)
+    def _failure(self, request: web.Request, call: _Call, error: BaseException) -> Failure:
         if isinstance(error, AccessError):
-            self._serving.guard.refusals.note(_peer(request), error)
+            self._serving.guard.refusals.note(peer_of(request), error)
         if isinstance(error, _TooLongError):
             return plain_failure(413, "body_too_long", error.message)
         if isinstance(error, RouteError):
@@ -302,24 +274,6 @@ class _Api:
             return failure_of(_DEADLINE, call.names, call.request_id)
         _log.error("a call failed by a fault of ours", exc_info=error)
         return unknown_failure(call.request_id)
-
-
-async def _cut_off(request: web.Request, response: web.StreamResponse, failure: Failure) -> web.StreamResponse:
-    """Tell what became of a stream that had begun, and end it so that nobody takes it for whole."""
-    transport = request.transport
-    with anyio.move_on_after(_END_S) as waiting:
-        try:
-            await response.write(b"data: " + failure.body() + b"\n\n")
-        except ConnectionError:
-            raise asyncio.CancelledError from None
-    if transport is not None:
-        # Closing sends what is written already, but not the mark that ends a body.
-        (transport.abort if waiting.cancelled_caught else transport.close)()
-    return response
-
-
-def _with_stream(request: Request, policy: StreamPolicy) -> Request:
-    return msgspec.structs.replace(request, stream=policy)
 
 
 def _json(body: object, headers: dict[str, str]) -> web.Response:
@@ -338,11 +292,3 @@ def _seconds(value: str | None) -> float:
     except ValueError:
         return float("inf")
     return seconds if seconds > 0 else float("inf")
-
-
-def _peer(request: web.Request) -> str:
-    """Tell where a call comes from, as gRPC writes it."""
-    name = None if request.transport is None else request.transport.get_extra_info("peername")
-    if not isinstance(name, tuple):
-        return "unix:"
-    return f"ipv6:[{name[0]}]:{name[1]}" if ":" in name[0] else f"ipv4:{name[0]}:{name[1]}"

@@ -453,7 +453,8 @@ export type Completion = Message<"gearshift.v1.Completion"> & {
   digest: string;
 
   /**
-   * Output only. State to send back with this turn, unchanged; unset when the provider has none.
+   * Output only. State to send back with this turn, unchanged; unset when the provider has none and no tool is called: a
+   * tool loop stays on its model by it.
    *
    * @generated from field: gearshift.v1.ProviderState provider_state = 12;
    */
@@ -530,7 +531,7 @@ export type Answer = Message<"gearshift.v1.Answer"> & {
   toolCalls: ToolCall[];
 
   /**
-   * Output only. The model's reasoning, when it was asked for and given.
+   * Output only. The model's reasoning, of a stream that was folded and whose policy asked for it; Route gives none.
    *
    * @generated from field: string reasoning = 4;
    */

@@ -377,7 +377,7 @@ export type ProviderState = Message$1<"gearshift.v1.ProviderState"> & {
   model: string;
 
   /**
-   * Required. Opaque bytes, at most 1 MiB.
+   * Optional. Opaque bytes, at most 1 MiB; empty where there is nothing to keep but the model, on which a tool loop stays.
    *
    * @generated from field: bytes data = 3;
    */
@@ -771,29 +771,32 @@ export const PolicySchema: GenMessage<Policy> = /*@__PURE__*/
  */
 export type StreamPolicy = Message$1<"gearshift.v1.StreamPolicy"> & {
   /**
-   * Optional. Hold each attempt's text until this many tokens came, 0 to 4096; unset is 32, or everything for classify,
-   * extract, JSON and tools.
+   * Optional. Hold each attempt's text until this many tokens came, 0 to 4096; unset is the declared task's, or the
+   * configuration's (32 unless it says otherwise). Classify, extract, JSON and tools hold everything, but for a preview.
    *
    * @generated from field: optional uint32 hold_back_tokens = 1;
    */
   holdBackTokens?: number | undefined;
 
   /**
-   * Optional. Hold no longer than this, milliseconds, 0 to 60000; whichever of the two comes first. Unset is 400.
+   * Optional. Hold no longer than this, milliseconds, 0 to 60000; whichever of the two comes first. Unset is the declared
+   * task's, or the configuration's (400 unless it says otherwise).
    *
    * @generated from field: optional uint32 hold_back_ms = 2;
    */
   holdBackMs?: number | undefined;
 
   /**
-   * Optional. Regenerate, continue or fail; unset is regenerate.
+   * Optional. Regenerate, continue or fail; unset is the declared task's, or the configuration's (regenerate unless it says
+   * otherwise).
    *
    * @generated from field: gearshift.v1.SwitchMode mode = 3;
    */
   mode: SwitchMode;
 
   /**
-   * Optional. True: a poor final confidence retracts and escalates too. Unset is false: it is only reported.
+   * Optional. True: a poor final confidence retracts and escalates too. Unset is the declared task's, or the
+   * configuration's (false unless it says otherwise: it is only reported).
    *
    * @generated from field: bool escalate_at_end = 4;
    */

@@ -78,7 +78,7 @@ export type StreamRouteRequest = Message<"gearshift.v1.StreamRouteRequest"> & {
   call?: Call | undefined;
 
   /**
-   * Optional. Unset takes the declared task's, or the defaults of its fields.
+   * Optional. Unset takes the declared task's, or the configuration's; so does each field that is unset.
    *
    * @generated from field: gearshift.v1.StreamPolicy stream = 2;
    */
@@ -120,7 +120,7 @@ export const StreamRouteResponseSchema: GenMessage<StreamRouteResponse> = /*@__P
  */
 export type EmbedRequest = Message<"gearshift.v1.EmbedRequest"> & {
   /**
-   * Required. Type and complexity are not looked at.
+   * Required. Its type is embed, or unset; a complexity leaves out weaker models, as in Route.
    *
    * @generated from field: gearshift.v1.Task task = 1;
    */
@@ -612,7 +612,7 @@ export const PutPromptResponseSchema: GenMessage<PutPromptResponse> = /*@__PURE_
  */
 export type DeletePromptRequest = Message<"gearshift.v1.DeletePromptRequest"> & {
   /**
-   * Required. The task that it belongs to.
+   * Optional. The task that it belongs to; the key alone tells which prompt is meant.
    *
    * @generated from field: string task_id = 1;
    */
@@ -752,7 +752,7 @@ export enum Truncation {
   UNSPECIFIED = 0,
 
   /**
-   * INVALID_ARGUMENT.
+   * INVALID_ARGUMENT, where no model of the chain takes it whole.
    *
    * @generated from enum value: TRUNCATION_ERROR = 1;
    */
