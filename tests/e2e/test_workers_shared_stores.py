@@ -204,7 +204,8 @@ async def test_thousand_equal_calls_over_two_workers_are_one_upstream(tmp_path: 
 
 
 async def test_breaker_that_opens_on_one_worker_is_open_on_the_other(tmp_path: Path, database: PostgresServer) -> None:
-    broken = Reply.json({"error": {"message": "no"}}, status=500)
+    # What opens for a rate limit is not asked before its time, though a call has nowhere else to go.
+    broken = Reply.json({"error": {"message": "no"}}, status=429)
     async with (
         scripted(broken) as upstream,
         shared_team(tmp_path, upstream.url, database, "breakers") as (process, _),

@@ -85,7 +85,7 @@ def test_command_serves_until_a_signal_and_writes_its_account(tmp_path: Path) ->
         assert "strong/large unary: 200, 20 of 20 tokens, complete" in rest
         assert "1 requests, 0 faults" in rest
     account = json.loads(file.read_text())
-    assert account == told
+    assert {"playing": 0, **account} == told
     assert Decimal(account["total"]["billed_usd"]) == Decimal(14 * 3 + 20 * 15) / 1_000_000
 
 
