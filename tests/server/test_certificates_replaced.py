@@ -7,8 +7,9 @@ import ipaddress
 import socket
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import anyio
 import grpc
@@ -21,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from gearshift.core.config.model import ServerConfig, TlsConfig
-from gearshift.server.certificates import expiry_of_pem
+from gearshift.server.certificates import Certificates, expiry_of_pem
 from gearshift.v1 import router_pb2, router_pb2_grpc
 from tests.support.blueprints import stage
 from tests.support.changed import changed
@@ -221,3 +222,20 @@ def test_broken_certificate_is_none(cut: int) -> None:
     broken = ssl.DER_cert_to_PEM_cert(der(pem)[:cut]).encode()
     with pytest.raises(ValueError, match="certificate"):
         expiry_of_pem(broken)
+
+
+def test_handshakes_are_told_of_a_certificate_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Told at each, gRPC 1.85 ends the process with a segmentation fault when two handshakes meet.
+    def fetcher(_initial: object, fetch: object, require_client_authentication: bool) -> object:
+        assert not require_client_authentication
+        return fetch
+
+    monkeypatch.setattr(grpc, "dynamic_ssl_server_credentials", fetcher)
+    put(tmp_path, made("first"))
+    held = Certificates(TlsConfig(certificate=str(tmp_path / "tls.crt"), key=str(tmp_path / "tls.key")))
+    fetch = cast("Callable[[], object]", held.credentials())
+    assert fetch() is None
+    put(tmp_path, made("second"))
+    assert held.reread()
+    assert fetch() is not None
+    assert fetch() is None

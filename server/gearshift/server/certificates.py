@@ -12,8 +12,10 @@ import logging
 import re
 import ssl
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import grpc
 
@@ -53,9 +55,22 @@ class Certificates:
         return tuple(path for path in (self._tls.certificate, self._tls.key, self._tls.client_ca) if path)
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Give what the server listens with; it asks at each handshake what is in force."""
+        """Give what the server listens with; it asks at each handshake whether something else is in force."""
+        given = self._current
+
+        def take_changed() -> grpc.ServerCertificateConfiguration | None:
+            # Told once: each time that it is, gRPC makes its handshakes' common ground anew without a lock, and two
+            # handshakes at that moment end the process.
+            nonlocal given
+            if given is self._current:
+                return None
+            given = self._current
+            return given
+
+        # None is documented, and missing in the types.
+        fetcher = cast("Callable[[], grpc.ServerCertificateConfiguration]", take_changed)
         return grpc.dynamic_ssl_server_credentials(
-            self._current, lambda: self._current, require_client_authentication=bool(self._tls.client_ca)
+            given, fetcher, require_client_authentication=bool(self._tls.client_ca)
         )
 
     def http_context(self) -> ssl.SSLContext:
