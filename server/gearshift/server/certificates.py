@@ -56,22 +56,28 @@ class Certificates:
 
     def credentials(self) -> grpc.ServerCredentials:
         """Give what the server listens with; it asks at each handshake whether something else is in force."""
+        # That None says no is documented, and missing in the types.
+        fetcher = cast("Callable[[], grpc.ServerCertificateConfiguration]", self.changes())
+        return grpc.dynamic_ssl_server_credentials(
+            self._current, fetcher, require_client_authentication=bool(self._tls.client_ca)
+        )
+
+    def changes(self) -> Callable[[], grpc.ServerCertificateConfiguration | None]:
+        """Give what tells of each replacement from now on, once; None where there was none.
+
+        Told at each handshake, gRPC (1.85) makes what handshakes have in common anew each time, without a lock, and two that
+        meet end the process.
+        """
         given = self._current
 
-        def take_changed() -> grpc.ServerCertificateConfiguration | None:
-            # Told once: each time that it is, gRPC makes its handshakes' common ground anew without a lock, and two
-            # handshakes at that moment end the process.
+        def changed() -> grpc.ServerCertificateConfiguration | None:
             nonlocal given
             if given is self._current:
                 return None
             given = self._current
             return given
 
-        # None is documented, and missing in the types.
-        fetcher = cast("Callable[[], grpc.ServerCertificateConfiguration]", take_changed)
-        return grpc.dynamic_ssl_server_credentials(
-            given, fetcher, require_client_authentication=bool(self._tls.client_ca)
-        )
+        return changed
 
     def http_context(self) -> ssl.SSLContext:
         """Give what the HTTP port listens with; at each handshake it takes what is in force."""
