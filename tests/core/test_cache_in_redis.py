@@ -10,17 +10,16 @@ from dataclasses import replace
 import anyio
 import pytest
 
-from gearshift.core.blueprint import Blueprint, DeclaredTask
+from gearshift.core.blueprint import Blueprint
 from gearshift.core.cache.store import CacheFilter, CacheItem
 from gearshift.core.config.model import RedisConfig, SharedConfig, TaskCacheConfig
 from gearshift.core.errors import CacheStoreError
 from gearshift.core.opening import cache_stores_of
-from gearshift.core.request import EmbedRequest, Request, StreamPolicy, Task
+from gearshift.core.request import EmbedRequest, Request, Task
 from gearshift.core.router import Router
 from gearshift.core.shared.caches import RedisCacheStore
 from gearshift.core.shared.connection import RedisConnection
-from gearshift.core.words import TaskType
-from tests.support.blueprints import blueprint, stage
+from tests.support.blueprints import blueprint, declared_task, stage
 from tests.support.changed import changed
 from tests.support.engine import request
 from tests.support.redis_server import RedisServer, redis_server
@@ -152,23 +151,7 @@ async def test_a_purge_misses_nothing_that_is_used_meanwhile() -> None:
 def plan(redis: RedisServer, *, caches: bool = True) -> Blueprint:
     made = blueprint(stage(0))
     chain = made.chains["generate"]
-    task = DeclaredTask(
-        id="kept",
-        type=TaskType.GENERATE,
-        complexity=None,
-        sensitivity=None,
-        prompt="",
-        static=False,
-        output=None,
-        chain=chain,
-        policy=chain.policy,
-        stream=StreamPolicy(),
-        max_tokens=None,
-        temperature=0.0,
-        limits=None,
-        definition_hash="definition",
-        cache=TaskCacheConfig(),
-    )
+    task = changed(declared_task("kept", chain), temperature=0.0, definition_hash="definition", cache=TaskCacheConfig())
     config = changed(made.config, shared=SharedConfig(redis=RedisConfig(url=redis.url), caches=caches))
     return replace(made, tasks={"kept": task}, config=config)
 

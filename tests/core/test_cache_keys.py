@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gearshift.core.admission import Admission
-from gearshift.core.blueprint import Blueprint, DeclaredTask
+from gearshift.core.blueprint import Blueprint
 from gearshift.core.cache.keys import embedding_keys, generation_of, response_key
 from gearshift.core.call import PreparedCall
 from gearshift.core.config.model import AccessConfig, TaskCacheConfig, TenantConfig
@@ -43,7 +43,7 @@ from gearshift.core.request import (
 from gearshift.core.resolve import resolve_embed
 from gearshift.core.schema import SchemaCache
 from gearshift.core.words import Complexity, InputType, Role, Sensitivity, TaskType, ToolMode, Truncation
-from tests.support.blueprints import blueprint, policy, stage
+from tests.support.blueprints import blueprint, declared_task, policy, stage
 from tests.support.changed import changed
 
 TENANTS = {
@@ -62,20 +62,10 @@ def plan(
     chain_policy = changed(policy(require_valid=valid), min_confidence=confidence)
     plain = blueprint(*stages, chain_policy=chain_policy)
     chain = changed(plain.chains["generate"], revision=revision)
-    task = DeclaredTask(
-        id="kept",
-        type=TaskType.GENERATE,
-        complexity=None,
-        sensitivity=None,
-        prompt="",
-        static=False,
-        output=None,
-        chain=chain,
+    task = changed(
+        declared_task("kept", chain),
         policy=chain_policy,
-        stream=StreamPolicy(),
-        max_tokens=None,
         temperature=0.0,
-        limits=None,
         definition_hash=definition,
         cache=TaskCacheConfig(any_temperature=True),
     )

@@ -15,10 +15,10 @@ from gearshift.core.config.model import CachingConfig, PriceConfig, TenantConfig
 from gearshift.core.errors import ForbiddenError, InvalidRequestError, PromptNotCachedError
 from gearshift.core.promptcache import USE_VARIABLES
 from gearshift.core.provider import CacheHint, ProviderCall
-from gearshift.core.request import JsonOutput, Request, StreamPolicy, SystemPrompt, Tool
+from gearshift.core.request import JsonOutput, Request, SystemPrompt, Tool
 from gearshift.core.reuse import PrefixReuse
 from gearshift.core.words import Sensitivity, TaskType
-from tests.support.blueprints import ALL_FEATURES, blueprint, stage
+from tests.support.blueprints import ALL_FEATURES, blueprint, declared_task, stage
 from tests.support.changed import changed
 from tests.support.engine import Engine, engine, request
 from tests.support.scripted_provider import says
@@ -34,22 +34,7 @@ def house() -> Engine:
 def declared(
     task_id: str, plan: Blueprint, *, sensitivity: Sensitivity | None = None, static: bool = False
 ) -> DeclaredTask:
-    return DeclaredTask(
-        id=task_id,
-        type=TaskType.GENERATE,
-        complexity=None,
-        sensitivity=sensitivity,
-        prompt="",
-        static=static,
-        output=None,
-        chain=plan.chains["generate"],
-        policy=plan.chains["generate"].policy,
-        stream=StreamPolicy(),
-        max_tokens=None,
-        temperature=None,
-        limits=None,
-        definition_hash=task_id,
-    )
+    return changed(declared_task(task_id, plan.chains["generate"]), sensitivity=sensitivity, static=static)
 
 
 def asking(system: SystemPrompt, *, tenant: str = "default", sensitivity: Sensitivity | None = None) -> Request:

@@ -12,15 +12,14 @@ import pytest
 from redis.asyncio import Redis
 
 from gearshift.core.answer import Answer
-from gearshift.core.blueprint import DeclaredTask
 from gearshift.core.config.model import RedisConfig, SharedConfig, TaskCacheConfig
 from gearshift.core.errors import ChainExhaustedError, DeadlineError, RouteError
 from gearshift.core.events import Completed, Delta, Started
 from gearshift.core.opening import cache_stores_of
 from gearshift.core.request import Request, StreamPolicy
 from gearshift.core.router import Router
-from gearshift.core.words import FailureKind, FinishReason, TaskType
-from tests.support.blueprints import blueprint, stage
+from gearshift.core.words import FailureKind, FinishReason
+from tests.support.blueprints import blueprint, declared_task, stage
 from tests.support.changed import changed
 from tests.support.engine import Notebook, request
 from tests.support.redis_server import RedisServer, redis_server
@@ -56,23 +55,7 @@ async def processes(redis: RedisServer, *scripts: Script) -> AsyncGenerator[list
     """Run one for each script, which all its calls play."""
     made = blueprint(stage(0))
     chain = made.chains["generate"]
-    task = DeclaredTask(
-        id="kept",
-        type=TaskType.GENERATE,
-        complexity=None,
-        sensitivity=None,
-        prompt="",
-        static=False,
-        output=None,
-        chain=chain,
-        policy=chain.policy,
-        stream=StreamPolicy(),
-        max_tokens=None,
-        temperature=0.0,
-        limits=None,
-        definition_hash="definition",
-        cache=TaskCacheConfig(),
-    )
+    task = changed(declared_task("kept", chain), temperature=0.0, definition_hash="definition", cache=TaskCacheConfig())
     shared = SharedConfig(redis=RedisConfig(url=redis.url, timeout_s=2.0, slow_s=2.0))
     plan = replace(made, tasks={"kept": task}, config=changed(made.config, shared=shared))
     async with AsyncExitStack() as stack:

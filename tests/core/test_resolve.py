@@ -20,13 +20,12 @@ from gearshift.core.request import (
     LabelOutput,
     Output,
     Policy,
-    StreamPolicy,
     SystemPrompt,
     Task,
 )
 from gearshift.core.resolve import instruction_of, resolve, resolve_embed
 from gearshift.core.words import Complexity, Sensitivity, Source, TaskType
-from tests.support.blueprints import blueprint, policy, stage
+from tests.support.blueprints import blueprint, declared_task, policy, stage
 from tests.support.changed import changed
 from tests.support.engine import request
 
@@ -42,20 +41,13 @@ def declared(
     output: Output | None = None,
 ) -> DeclaredTask:
     chain = blueprint(stage(0)).chains["generate"]
-    return DeclaredTask(
-        id="triage",
+    return changed(
+        declared_task("triage", changed(chain, name="own")),
         type=kind,
         complexity=complexity,
         sensitivity=sensitivity,
-        prompt="",
-        static=False,
         output=output,
-        chain=changed(chain, name="own"),
         policy=policy(max_attempts=3),
-        stream=StreamPolicy(),
-        max_tokens=None,
-        temperature=None,
-        limits=None,
         definition_hash="hash",
     )
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from gearshift.core.blueprint import Blueprint, DeclaredTask
+from gearshift.core.blueprint import Blueprint
 from gearshift.core.events import TextDelta
 from gearshift.core.provider import Chunk, TokenLogprob
 from gearshift.core.request import JsonOutput, StreamPolicy
 from gearshift.core.words import Complexity, FailureKind, FinishReason, Outcome, SwitchMode, TaskType
-from tests.support.blueprints import blueprint, stage
+from tests.support.blueprints import blueprint, declared_task, stage
 from tests.support.changed import changed
 from tests.support.engine import Engine, engine, request
 from tests.support.scripted_provider import Script, fails, says
@@ -30,22 +30,7 @@ def plan(task: StreamPolicy | None = None, file: StreamPolicy = _REGENERATE) -> 
     """Two stages, of which the second is more capable, and the task `told` with a policy of its own."""
     made = changed(blueprint(stage(0), stage(1, capability=Complexity.HIGH)), stream=file)
     chain = made.chains["generate"]
-    told = DeclaredTask(
-        id="told",
-        type=TaskType.EXTRACT,
-        complexity=None,
-        sensitivity=None,
-        prompt="",
-        static=False,
-        output=None,
-        chain=chain,
-        policy=chain.policy,
-        stream=task or file,
-        max_tokens=None,
-        temperature=None,
-        limits=None,
-        definition_hash="told",
-    )
+    told = changed(declared_task("told", chain), type=TaskType.EXTRACT, stream=task or file)
     return changed(made, tasks={"told": told})
 
 

@@ -15,7 +15,7 @@ import grpc.aio
 import pytest
 
 from gearshift.core.answer import Usage
-from gearshift.core.blueprint import Blueprint, DeclaredTask
+from gearshift.core.blueprint import Blueprint
 from gearshift.core.buckets import Budget, period_of
 from gearshift.core.config.model import (
     AccessConfig,
@@ -27,12 +27,10 @@ from gearshift.core.config.model import (
 )
 from gearshift.core.errors import LedgerError
 from gearshift.core.ledger import BufferedLedger
-from gearshift.core.request import StreamPolicy
 from gearshift.core.shared.buckets import SharedBudget
 from gearshift.core.shared.store import SharedStore
-from gearshift.core.words import TaskType
 from gearshift.v1 import call_pb2, router_pb2
-from tests.support.blueprints import stage
+from tests.support.blueprints import declared_task, stage
 from tests.support.changed import changed
 from tests.support.postgres_server import postgres_server
 from tests.support.redis_server import RedisServer, redis_server
@@ -207,22 +205,7 @@ async def test_a_tasks_and_an_accounts_budget_survive_too(tmp_path: Path) -> Non
     made = house(None, ledger=ledger)
     two = LimitsConfig(usd_per_day=Decimal(2))
     chain = made.chains["generate"]
-    task = DeclaredTask(
-        id="greet",
-        type=TaskType.GENERATE,
-        complexity=None,
-        sensitivity=None,
-        prompt="",
-        static=False,
-        output=None,
-        chain=chain,
-        policy=chain.policy,
-        stream=StreamPolicy(),
-        max_tokens=None,
-        temperature=None,
-        limits=two,
-        definition_hash="greet",
-    )
+    task = changed(declared_task("greet", chain), limits=two)
     of_task = replace(made, tasks={"greet": task})
     limited = stage(0, price="1000", limits=two)
     of_account = replace(made, chains={**made.chains, "generate": changed(chain, stages=(limited,))})

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from gearshift.core.answer import StageRef
-from gearshift.core.blueprint import AccountSpec, Blueprint, Chain, ChainPolicy, ProviderSpec, Stage
+from gearshift.core.blueprint import AccountSpec, Blueprint, Chain, ChainPolicy, DeclaredTask, ProviderSpec, Stage
 from gearshift.core.catalogue import Feature, Model
 from gearshift.core.catalogue.load import Catalogue
 from gearshift.core.config.model import BreakerConfig, Config, LimitsConfig, PriceConfig, RetryConfig
@@ -129,4 +129,24 @@ def blueprint(*stages: Stage, chain_policy: ChainPolicy | None = None, adaptive:
         },
         stream=StreamPolicy(),
         revision="test",
+    )
+
+
+def declared_task(task_id: str, chain: Chain) -> DeclaredTask:
+    """Give a task of the type `generate` that leaves everything else to its chain and its callers; see `changed`."""
+    return DeclaredTask(
+        id=task_id,
+        type=TaskType.GENERATE,
+        complexity=None,
+        sensitivity=None,
+        prompt="",
+        static=False,
+        output=None,
+        chain=chain,
+        policy=chain.policy,
+        stream=StreamPolicy(),
+        max_tokens=None,
+        temperature=None,
+        limits=None,
+        definition_hash=task_id,
     )
